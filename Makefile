@@ -1,0 +1,31 @@
+# Every target but help sets up .venv first, which takes no time once it is done.
+MODEL ?= smollm2
+ARGS ?=
+BIN := .venv/bin
+
+.PHONY: help setup demo serve test lint bench
+.DEFAULT_GOAL := help
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+
+setup:  ## create .venv and install into it (SOTTOVOCE_DEVICE=cpu|cuda overrides the choice)
+	@sh requirements/install.sh
+
+demo: setup  ## serve SmolLM2-135M, ask in the three modes over HTTP, print a table, stop
+	$(BIN)/python -m sottovoce_server.demo
+
+serve: setup  ## serve MODEL (default smollm2) with ARGS, for example ARGS="--port 9000"
+	$(BIN)/sottovoce serve $(MODEL) $(ARGS)
+
+test: setup  ## run the tests, for example ARGS="tests/kernels -k mix"
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: setup  ## check style, types and the direction of imports
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: setup  ## run the benchmarks and append their rows to benchmarks/results
+	$(BIN)/python -m benchmarks.run $(ARGS)
