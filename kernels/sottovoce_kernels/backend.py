@@ -1,0 +1,9 @@
+"""Which implementation a device gets: Triton on a GPU or in its interpreter, numba on a CPU."""
+
+import torch
+import triton
+
+
+def uses_triton(device: torch.device) -> bool:
+    """Whether ops on `device` launch Triton kernels (TRITON_INTERPRET=1 says so for a CPU)."""
+    return device.type != "cpu" or bool(triton.knobs.runtime.interpret)

@@ -1,0 +1,1 @@
+"""The routing ops in numba, for CPUs."""

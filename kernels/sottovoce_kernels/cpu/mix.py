@@ -1,0 +1,51 @@
+"""`mix` on the CPU: numba finds the batch's soft tokens, torch gathers and sums their rows."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..engine.jit import njit
+from ..layout import IntParam, Policy
+
+_NONE, _POLICY = int(Policy.NONE), int(IntParam.POLICY)
+_ROW, _TOP_N, _PROMPT = int(IntParam.LEDGER_ROW), int(IntParam.TOP_N), int(IntParam.PROMPT_LEN)
+
+
+@njit()
+def find_soft(
+    slot_ids: NDArray[np.int64],
+    starts: NDArray[np.int32],
+    positions: NDArray[np.int64],
+    ints: NDArray[np.int32],
+    ids: NDArray[np.int32],
+    weights: NDArray[np.float32],
+    counts: NDArray[np.int32],
+    hits: NDArray[np.int64],
+    hit_ids: NDArray[np.int64],
+    hit_weights: NDArray[np.float32],
+) -> tuple[int, int]:
+    """List the soft tokens of a batch with their zero-padded components.
+
+    Returns how many there are, and the largest number of components.
+    """
+    num_hits, widest = 0, 0
+    for b in range(slot_ids.shape[0]):
+        p = ints[slot_ids[b]]
+        if p[_POLICY] == _NONE:
+            continue
+        row, n = p[_ROW], p[_TOP_N]
+        # A request's positions are consecutive, and its prompt holds no soft token.
+        first = starts[b] + max(p[_PROMPT] - positions[starts[b]], 0)
+        for t in range(first, starts[b + 1]):
+            index = positions[t] - p[_PROMPT]
+            if counts[row, index] == 0:
+                continue
+            for j in range(hit_ids.shape[1]):
+                inside = j < counts[row, index]
+                hit_ids[num_hits, j] = ids[row, index * n + j] if inside else 0
+                hit_weights[num_hits, j] = weights[row, index * n + j] if inside else 0.0
+            hits[num_hits] = t
+            num_hits += 1
+            widest = max(widest, counts[row, index])
+    return num_hits, widest

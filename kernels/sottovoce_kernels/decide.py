@@ -1,0 +1,290 @@
+"""`decide`: a row's policy, weights, token, ledger entry, state and record, in one launch."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from .backend import uses_triton
+from .confidence import insert, nothing, pack, unpack_index, unpack_value
+from .cpu.decide import decide_rows
+from .layout import (
+    FORCED_LOGIT,
+    MAX_STOP_IDS,
+    MAX_TOP_N,
+    RECORD_EXTRA,
+    Confidence,
+    FloatParam,
+    IntParam,
+    LedgerTensors,
+    Markers,
+    Phase,
+    Policy,
+    Record,
+    Route,
+    Slots,
+    State,
+)
+
+_NONE = tl.constexpr(int(Policy.NONE))
+_SOFT_POLICY = tl.constexpr(int(Policy.SOFT))
+_ROUTER = tl.constexpr(int(Policy.THINKROUTER))
+_RANDOM = tl.constexpr(int(Policy.RANDOM))
+_ADAPTIVE = tl.constexpr(int(Policy.ADAPTIVE_GREEDY))
+_BEFORE, _THINK = tl.constexpr(int(Phase.BEFORE)), tl.constexpr(int(Phase.THINK))
+_ANSWER = tl.constexpr(int(Phase.ANSWER))
+_SOFT, _DISCRETE = tl.constexpr(int(Route.SOFT)), tl.constexpr(int(Route.DISCRETE))
+_FORCED = tl.constexpr(int(Route.FORCED))
+_POLICY, _TOP_N = tl.constexpr(int(IntParam.POLICY)), tl.constexpr(int(IntParam.TOP_N))
+_TOP_K, _RAW = tl.constexpr(int(IntParam.TOP_K)), tl.constexpr(int(IntParam.RAW_CONFIDENCE))
+_COLD_STEPS = tl.constexpr(int(IntParam.COLD_STEPS))
+_ROW, _PROMPT = tl.constexpr(int(IntParam.LEDGER_ROW)), tl.constexpr(int(IntParam.PROMPT_LEN))
+_NUM_STOPS = tl.constexpr(int(IntParam.NUM_STOP_IDS))
+_TAU, _T = tl.constexpr(int(FloatParam.THRESHOLD)), tl.constexpr(int(FloatParam.TEMPERATURE))
+_TOP_P, _MIN_P = tl.constexpr(int(FloatParam.TOP_P)), tl.constexpr(int(FloatParam.MIN_P))
+_COLD_H = tl.constexpr(int(FloatParam.COLD_ENTROPY))
+_SHARE = tl.constexpr(int(FloatParam.SOFT_SHARE))
+_PHASE, _COLD = tl.constexpr(int(State.PHASE)), tl.constexpr(int(State.COLD_COUNT))
+_FORCING = tl.constexpr(int(State.FORCING))
+_FORCED_LOGIT = tl.constexpr(FORCED_LOGIT)
+
+
+@triton.jit
+def _coin(seed, position):
+    s = seed.to(tl.uint64, bitcast=True)
+    h = (s & 0xFFFFFFFF).to(tl.uint32) ^ (s >> 32).to(tl.uint32)
+    h ^= position.to(tl.uint32)
+    h = (h ^ (h >> 16)) * 0x85EBCA6B
+    h = (h ^ (h >> 13)) * 0xC2B2AE35
+    h ^= h >> 16
+    h ^= 0x9E3779B9
+    h = (h ^ (h >> 16)) * 0x85EBCA6B
+    h = (h ^ (h >> 13)) * 0xC2B2AE35
+    h ^= h >> 16
+    return (h >> 8).to(tl.int32).to(tl.float32) * 5.9604644775390625e-08
+
+
+@triton.jit
+def _wants_soft(policy, p_max, threshold, share, u):
+    soft = policy == _SOFT_POLICY
+    soft |= (policy == _ROUTER) & (p_max >= threshold)
+    soft |= (policy == _RANDOM) & (u < share)
+    return soft
+
+
+@triton.jit
+def _ends_with(tokens_ptr, position, token, marker_ptr, n: tl.constexpr):
+    match = (n > 0) & (position + 1 >= n)
+    for i in tl.static_range(n):
+        if i == n - 1:
+            match = match & (token == tl.load(marker_ptr + i))
+        else:
+            at = position - (n - 1) + i
+            seen = tl.load(tokens_ptr + at, mask=at >= 0, other=-1)
+            match = match & (seen == tl.load(marker_ptr + i))
+    return match
+
+
+@triton.jit
+def _merge(
+    top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, t,
+    SPLITS: tl.constexpr, PADDED: tl.constexpr, TOP: tl.constexpr,
+):  # fmt: skip
+    """Fold the splits of a row: candidates in order, sums, entropy."""
+    lanes = tl.arange(0, PADDED * TOP)
+    inside = lanes < SPLITS * TOP
+    values = tl.load(top_logits_ptr + row * SPLITS * TOP + lanes, mask=inside, other=float("-inf"))
+    ids = tl.load(top_ids_ptr + row * SPLITS * TOP + lanes, mask=inside, other=0)
+    keys = pack(values, ids)
+    if SPLITS > 1:
+        # A split's list ends in equal (-inf, 0) keys, which no real key falls below.
+        keys = tl.sort(insert(nothing(TOP), keys), descending=True)
+    splits = tl.arange(0, PADDED)
+    real = splits < SPLITS
+    at = row * SPLITS + splits
+    maxes = tl.load(max_ptr + at, mask=real, other=float("-inf"))
+    live = maxes > float("-inf")
+    top_max = tl.maximum(tl.max(maxes, axis=0), -3.0e38)  # finite, so that -inf - it is no NaN
+    shift = tl.where(live, maxes - top_max, 0.0)
+    x = shift / t
+    raw = tl.load(sum_raw_ptr + at, mask=real & live, other=0.0)
+    mix = tl.load(sum_mix_ptr + at, mask=real & live, other=0.0)
+    xmix = tl.load(sum_xmix_ptr + at, mask=real & live, other=0.0)
+    sum_raw = tl.sum(raw * tl.exp(shift), axis=0)
+    sum_mix = tl.sum(mix * tl.exp(x), axis=0)
+    sum_xmix = tl.sum(tl.exp(x) * (xmix + x * mix), axis=0)
+    safe = tl.maximum(sum_mix, 1e-30)
+    entropy = tl.where(sum_mix > 0, tl.maximum(tl.log(safe) - sum_xmix / safe, 0.0), 0.0)
+    top = unpack_value(keys)
+    top_ids = tl.where(top > float("-inf"), unpack_index(keys), 0)
+    return top, top_ids, sum_raw, sum_mix, entropy
+
+
+@triton.jit
+def _mixture(
+    top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr, special_ptr,
+    TOP: tl.constexpr, STOPS: tl.constexpr,
+):  # fmt: skip
+    """The filters on softmax(z / T), renormalised: what is kept, its weights, what is banned."""
+    lanes = tl.arange(0, TOP)
+    mass = tl.maximum(sum_mix, 1e-30)
+    first = tl.maximum(tl.max(top, axis=0), -3.0e38)
+    p = tl.where(top > float("-inf"), tl.exp((top - first) / t), 0.0) / mass
+    top_k = tl.load(ints_ptr + _TOP_K)
+    limit = tl.minimum(tl.where(top_k > 0, top_k, TOP), tl.load(ints_ptr + _TOP_N))
+    keep = (lanes < limit) & (tl.cumsum(p, axis=0) - p < tl.load(floats_ptr + _TOP_P))
+    keep &= p >= tl.load(floats_ptr + _MIN_P) * tl.max(p, axis=0)
+    stop_lanes = tl.arange(0, STOPS)
+    is_real = stop_lanes < tl.load(ints_ptr + _NUM_STOPS)
+    stops = tl.load(stop_ids_ptr + stop_lanes, mask=is_real, other=-1)
+    is_stop = tl.max((ids[:, None] == stops[None, :]).to(tl.int32), axis=1)
+    banned = (tl.load(special_ptr + ids) != 0) | (is_stop != 0)
+    keep = ((keep & (banned == 0)) | (lanes == 0)) & (p > 0)
+    w = tl.where(keep, p, 0.0)
+    return keep, w / tl.maximum(tl.sum(w, axis=0), 1e-30), banned
+
+
+@triton.jit
+def _decide_kernel(
+    top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr,
+    sampled_ptr, slot_ids_ptr, positions_ptr, prefill_lens_ptr, seeds_ptr, tokens_ptr,
+    tokens_stride, ints_ptr, floats_ptr, stop_ids_ptr, state_ptr, entry_ids_ptr,
+    entry_weights_ptr, entries_stride, counts_ptr, counts_stride, ledger_state_ptr,
+    start_ptr, end_ptr, natural_end_ptr, special_ptr, record_ids_ptr, record_values_ptr,
+    num_ints: tl.constexpr, num_floats: tl.constexpr, num_state: tl.constexpr,
+    START: tl.constexpr, END: tl.constexpr, NATURAL_END: tl.constexpr,
+    SPLITS: tl.constexpr, PADDED: tl.constexpr, TOP: tl.constexpr, STOPS: tl.constexpr,
+    RECORD: tl.constexpr, EXTRA: tl.constexpr,
+):  # fmt: skip
+    row = tl.program_id(0).to(tl.int64)
+    record_ids_ptr += row * RECORD
+    record_values_ptr += row * RECORD
+    tl.store(record_ids_ptr + RECORD - 1, -RECORD)
+    slot = tl.load(slot_ids_ptr + row)
+    position = tl.load(positions_ptr + row) + 1
+    ints_ptr += slot * num_ints
+    policy = tl.load(ints_ptr + _POLICY)
+    if policy == _NONE:
+        return
+    if position < tl.load(prefill_lens_ptr + slot):
+        return
+    floats_ptr += slot * num_floats
+    state_ptr += slot * num_state
+    index = position - tl.load(ints_ptr + _PROMPT)
+    ledger_row = tl.load(ints_ptr + _ROW).to(tl.int64)
+    token = tl.load(sampled_ptr + row)
+    phase = tl.load(state_ptr + _PHASE)
+    cold = tl.load(state_ptr + _COLD)
+    forcing = tl.load(state_ptr + _FORCING)
+    tokens_ptr += slot * tokens_stride
+    count = 0
+    if phase == _THINK:
+        t = tl.load(floats_ptr + _T)
+        top, ids, sum_raw, sum_mix, entropy = _merge(
+            top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, t,
+            SPLITS, PADDED, TOP,
+        )  # fmt: skip
+        lanes = tl.arange(0, TOP)
+        some = tl.max(top, axis=0) > float("-inf")
+        first = tl.maximum(tl.max(top, axis=0), -3.0e38)
+        best = tl.sum(tl.where(lanes == 0, ids, 0), axis=0).to(tl.int64)
+        mass = tl.where(tl.load(ints_ptr + _RAW) == 1, sum_raw, sum_mix)
+        p_max = 1.0 / tl.maximum(mass, 1.0)
+
+        keep, w, banned = _mixture(
+            top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr + slot * STOPS, special_ptr,
+            TOP, STOPS,
+        )  # fmt: skip
+        kept = tl.sum(keep.to(tl.int32), axis=0)
+        place = tl.cumsum(keep.to(tl.int32), axis=0) - 1
+
+        # Route and token.
+        cold = tl.where(entropy < tl.load(floats_ptr + _COLD_H), cold + 1, 0)
+        cold_steps = tl.load(ints_ptr + _COLD_STEPS)
+        force = some & ((forcing > 0) | ((cold_steps > 0) & (cold >= cold_steps)))
+        budget = some & (first >= _FORCED_LOGIT)
+        u = _coin(tl.load(seeds_ptr + slot), position)
+        soft = some & _wants_soft(
+            policy, p_max, tl.load(floats_ptr + _TAU), tl.load(floats_ptr + _SHARE), u
+        )
+        hard = some & (policy == _ADAPTIVE) & (p_max >= tl.load(floats_ptr + _TAU))
+        token = tl.where(soft | hard | budget, best, token)
+        if END > 0:
+            token = tl.where(force, tl.load(end_ptr + forcing).to(tl.int64), token)
+        best_banned = tl.sum(tl.where(lanes == 0, banned.to(tl.int32), 0), axis=0)
+        route = tl.where(soft & (best_banned == 0), _SOFT, _DISCRETE)
+        route = tl.where(force | budget, _FORCED, route)
+        forcing = tl.where(force, forcing + 1, forcing)
+
+        # Ledger and record.
+        if route == _SOFT:
+            count = kept
+            entry = ledger_row * entries_stride + index * tl.load(ints_ptr + _TOP_N) + place
+            tl.store(entry_ids_ptr + entry, ids, mask=keep)
+            tl.store(entry_weights_ptr + entry, w, mask=keep)
+        width = tl.minimum(kept, RECORD - EXTRA)
+        tl.store(record_ids_ptr, (route + 8 * width).to(tl.int64))
+        tl.store(record_values_ptr, p_max)
+        tl.store(record_values_ptr + 1, entropy)
+        shown = keep & (place < width)
+        tl.store(record_ids_ptr + 2 + place, ids.to(tl.int64), mask=shown)
+        tl.store(record_values_ptr + 2 + place, w, mask=shown)
+        tl.store(sampled_ptr + row, token)
+        ended = _ends_with(tokens_ptr, position, token, natural_end_ptr, NATURAL_END)
+        if ended | (forcing >= END):  # or the whole forced marker is out, recognised or not
+            phase = _ANSWER
+            cold, forcing = 0, 0
+    elif phase == _BEFORE:  # noqa: SIM102 (Triton evaluates both sides of an `and`)
+        if _ends_with(tokens_ptr, position, token, start_ptr, START):
+            phase = _THINK
+    tl.store(counts_ptr + ledger_row * counts_stride + index, count)
+    ledger_state_ptr += (ledger_row * counts_stride + index) * num_state
+    tl.store(state_ptr + _PHASE, phase)
+    tl.store(state_ptr + _COLD, cold)
+    tl.store(state_ptr + _FORCING, forcing)
+    tl.store(ledger_state_ptr + _PHASE, phase)
+    tl.store(ledger_state_ptr + _COLD, cold)
+    tl.store(ledger_state_ptr + _FORCING, forcing)
+
+
+def decide(
+    conf: Confidence,
+    sampled: torch.Tensor,
+    slot_ids: torch.Tensor,
+    positions: torch.Tensor,
+    prefill_lens: torch.Tensor,
+    seeds: torch.Tensor,
+    tokens: torch.Tensor,
+    slots: Slots,
+    ledger: LedgerTensors,
+    markers: Markers,
+    record: Record,
+) -> None:
+    """See `reference.decide`."""
+    if not uses_triton(sampled.device):
+        decide_rows(
+            conf.top_logits.numpy(), conf.top_ids.numpy(), conf.sum_raw.numpy(),
+            conf.sum_mix.numpy(), conf.sum_xmix.numpy(), sampled.numpy(), slot_ids.numpy(),
+            positions.numpy(), prefill_lens.numpy(), seeds.numpy(), tokens.numpy(),
+            slots.ints.numpy(), slots.floats.numpy(), slots.stop_ids.numpy(),
+            slots.state.numpy(), ledger.ids.numpy(), ledger.weights.numpy(),
+            ledger.counts.numpy(), ledger.state.numpy(), markers.start.numpy(),
+            markers.end.numpy(), markers.natural_end.numpy(), markers.special.numpy(),
+            record.ids.numpy(), record.values.numpy(),
+        )  # fmt: skip
+        return
+    splits = conf.max.shape[1]
+    _decide_kernel[(sampled.shape[0],)](
+        conf.top_logits, conf.top_ids, conf.max, conf.sum_raw, conf.sum_mix, conf.sum_xmix,
+        sampled, slot_ids, positions, prefill_lens, seeds, tokens, tokens.stride(0),
+        slots.ints, slots.floats, slots.stop_ids, slots.state, ledger.ids, ledger.weights,
+        ledger.ids.stride(0), ledger.counts, ledger.counts.stride(0), ledger.state,
+        markers.start, markers.end, markers.natural_end, markers.special, record.ids,
+        record.values,
+        num_ints=slots.ints.shape[1], num_floats=slots.floats.shape[1],
+        num_state=slots.state.shape[1], START=markers.start.shape[0],
+        END=markers.end.shape[0], NATURAL_END=markers.natural_end.shape[0], SPLITS=splits,
+        PADDED=triton.next_power_of_2(splits), TOP=MAX_TOP_N, STOPS=MAX_STOP_IDS,
+        RECORD=record.ids.shape[1], EXTRA=RECORD_EXTRA, num_warps=1,
+    )  # fmt: skip

@@ -1,0 +1,59 @@
+"""The one place that talks to numba's decorators, so that the rest of the package stays typed.
+
+`njit` compiles without the interpreter lock and caches on disk. The three intrinsics reinterpret
+32 bits, or an address, inside compiled code, which numba has no other spelling for.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numba
+import numpy as np
+from numba.core import cgutils, types
+from numba.extending import intrinsic
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+
+def njit(*, reorder: bool = False) -> Callable[[_Function], _Function]:
+    """Compile a function; `reorder` lets float reductions vectorise and assumes no NaN."""
+    options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
+    if reorder:
+        options["fastmath"] = {"nnan", "nsz", "reassoc"}
+
+    def compiled(function: _Function) -> _Function:
+        dispatcher: _Function = numba.njit(**options)(function)
+        return dispatcher
+
+    return compiled
+
+
+def _cast(source: Any, target: Any, instruction: str, llvm_type: Any = None) -> Any:
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        to = llvm_type or context.get_value_type(target)
+        return getattr(builder, instruction)(arguments[0], to)
+
+    return target(source), generate
+
+
+def _bits_of_float(_context: Any, value: Any) -> Any:
+    return _cast(types.float32, types.int32, "bitcast")
+
+
+def _float_of_bits(_context: Any, bits: Any) -> Any:
+    return _cast(types.int32, types.float32, "bitcast")
+
+
+def _pointer(_context: Any, address: Any) -> Any:
+    return _cast(types.uint64, types.voidptr, "inttoptr", cgutils.voidptr_t)
+
+
+bits_of_float: Callable[[Any], Any] = intrinsic(_bits_of_float)
+float_of_bits: Callable[[Any], Any] = intrinsic(_float_of_bits)
+_pointer_of: Callable[[Any], Any] = intrinsic(_pointer)
+
+
+@njit()
+def int32_at(address: np.uint64, size: int) -> Any:
+    """View `size` int32 values at a raw address, as the tables of block-table pointers need."""
+    return numba.carray(_pointer_of(address), size, np.int32)

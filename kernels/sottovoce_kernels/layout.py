@@ -1,0 +1,162 @@
+"""What the routing ops share: the tensors of a slot, the ledger, the markers, and their codes.
+
+A slot is a row of the engine's running batch; a ledger row is a request's and outlives its slot.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+import torch
+
+MAX_TOP_N = 32  # components of one mixture, and the width of every candidate list
+MAX_STOP_IDS = 32  # stop ids of one request that the kernels compare with
+FORCED_LOGIT = 5.0e8  # vLLM's thinking budget forces a token by writing 1e9 into its logit
+
+
+class Policy(IntEnum):
+    """Who decides whether a thinking step is soft; `NONE` marks a slot that never is."""
+
+    NONE = 0
+    SOFT = 1
+    THINKROUTER = 2
+    RANDOM = 3
+    ADAPTIVE_GREEDY = 4
+    OBSERVE = 5  # never soft: the record of an explicit request
+
+
+class Phase(IntEnum):
+    """Where a request stands: before its reasoning start marker, inside, or past the end marker."""
+
+    BEFORE = 0
+    THINK = 1
+    ANSWER = 2
+
+
+class Route(IntEnum):
+    """What a step did; `NONE` is a step outside the thinking phase."""
+
+    NONE = 0
+    SOFT = 1
+    DISCRETE = 2
+    FORCED = 3
+
+
+class IntParam(IntEnum):
+    """Columns of `Slots.ints`."""
+
+    POLICY = 0
+    TOP_N = 1
+    TOP_K = 2  # 0: off
+    RAW_CONFIDENCE = 3  # 1: p_max of softmax(z), 0: of softmax(z / T)
+    COLD_STEPS = 4  # 0: Cold Stop is off
+    LEDGER_ROW = 5
+    PROMPT_LEN = 6
+    NUM_STOP_IDS = 7
+
+
+class FloatParam(IntEnum):
+    """Columns of `Slots.floats`."""
+
+    THRESHOLD = 0
+    TEMPERATURE = 1
+    TOP_P = 2
+    MIN_P = 3
+    COLD_ENTROPY = 4  # nats
+    SOFT_SHARE = 5
+
+
+class State(IntEnum):
+    """Columns of `Slots.state` and `Ledger.state`."""
+
+    PHASE = 0
+    COLD_COUNT = 1  # consecutive steps with an entropy below COLD_ENTROPY
+    FORCING = 2  # how many tokens of the end marker have been forced so far
+
+
+NUM_INT_PARAMS = len(IntParam)
+NUM_FLOAT_PARAMS = len(FloatParam)
+NUM_STATE = len(State)
+RECORD_EXTRA = 3  # columns of a record besides its alternatives: route, entropy, end mark
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Parameters and state of every slot, on the device."""
+
+    ints: torch.Tensor  # int32 [max_num_reqs, NUM_INT_PARAMS]
+    floats: torch.Tensor  # float32 [max_num_reqs, NUM_FLOAT_PARAMS]
+    stop_ids: torch.Tensor  # int32 [max_num_reqs, MAX_STOP_IDS]
+    state: torch.Tensor  # int32 [max_num_reqs, NUM_STATE], updated in place
+
+
+@dataclass(frozen=True)
+class LedgerTensors:
+    """Every soft input of every live request: position g of a row has its entries at g * top_n."""
+
+    ids: torch.Tensor  # int32 [rows, entries]
+    weights: torch.Tensor  # float32 [rows, entries]
+    counts: torch.Tensor  # int32 [rows, positions]; 0: the input is the recorded token
+    state: torch.Tensor  # int32 [rows, positions, NUM_STATE], the state after the step
+
+
+@dataclass(frozen=True)
+class Markers:
+    """Token ids that delimit thinking, and the ids that are never mixed."""
+
+    start: torch.Tensor  # int32 [s]
+    end: torch.Tensor  # int32 [e], what is written to force an end
+    natural_end: torch.Tensor  # int32 [n], what is recognised as an end
+    special: torch.Tensor  # uint8 [vocab_size], 1: a special token
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """Per row and split of the vocabulary: sums relative to the split's own maximum m.
+
+    With x = (z - m) / T: sum_mix = sum exp(x), sum_xmix = sum x exp(x), sum_raw = sum exp(z - m),
+    and 0 where the slot does not ask for the raw confidence.
+    """
+
+    top_logits: torch.Tensor  # float32 [B, splits, MAX_TOP_N], descending, -inf where exhausted
+    top_ids: torch.Tensor  # int32 [B, splits, MAX_TOP_N]
+    max: torch.Tensor  # float32 [B, splits]
+    sum_raw: torch.Tensor  # float32 [B, splits]
+    sum_mix: torch.Tensor  # float32 [B, splits]
+    sum_xmix: torch.Tensor  # float32 [B, splits]
+
+    @classmethod
+    def empty(cls, num_rows: int, num_splits: int, device: torch.device) -> Confidence:
+        """Uninitialised tensors for `num_rows` rows."""
+        wide = (num_rows, num_splits, MAX_TOP_N)
+        flat = (num_rows, num_splits)
+        return cls(
+            top_logits=torch.empty(wide, dtype=torch.float32, device=device),
+            top_ids=torch.empty(wide, dtype=torch.int32, device=device),
+            max=torch.empty(flat, dtype=torch.float32, device=device),
+            sum_raw=torch.empty(flat, dtype=torch.float32, device=device),
+            sum_mix=torch.empty(flat, dtype=torch.float32, device=device),
+            sum_xmix=torch.empty(flat, dtype=torch.float32, device=device),
+        )
+
+
+@dataclass(frozen=True)
+class Record:
+    """What a step did, in the shape of vLLM's log-probability rows, to ride beside them.
+
+    Column 0: route + 8 * number of alternatives, p_max. Column 1: 0, entropy in nats. Then the
+    alternatives: id, weight. Last column: minus the number of columns, 0 (no real id is negative).
+    """
+
+    ids: torch.Tensor  # int64 [B, RECORD_EXTRA + trace width]
+    values: torch.Tensor  # float32 [B, RECORD_EXTRA + trace width]
+
+    @classmethod
+    def empty(cls, num_rows: int, trace_width: int, device: torch.device) -> Record:
+        """A zeroed record with room for `trace_width` alternatives a row."""
+        shape = (num_rows, RECORD_EXTRA + trace_width)
+        return cls(
+            ids=torch.zeros(shape, dtype=torch.int64, device=device),
+            values=torch.zeros(shape, dtype=torch.float32, device=device),
+        )

@@ -1,0 +1,296 @@
+"""The routing ops in plain torch, float32, one row at a time: what the kernels are held to."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from .layout import (
+    FORCED_LOGIT,
+    MAX_TOP_N,
+    RECORD_EXTRA,
+    Confidence,
+    FloatParam,
+    IntParam,
+    LedgerTensors,
+    Markers,
+    Phase,
+    Policy,
+    Record,
+    Route,
+    Slots,
+    State,
+)
+
+
+def is_active(slots: Slots, slot: int) -> bool:
+    """Whether a slot is in the thinking phase of a request that has a policy."""
+    return (
+        int(slots.ints[slot, IntParam.POLICY]) != Policy.NONE
+        and int(slots.state[slot, State.PHASE]) == Phase.THINK
+    )
+
+
+def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Confidence:
+    """Maximum, partition sums, entropy sum and the best MAX_TOP_N candidates of every active row.
+
+    Args:
+        logits: [B, V], any float dtype, after every logits processor and before temperature.
+        slot_ids: int64 [B], the slot of each row.
+        slots: parameters and state; rows of inactive slots are left unwritten.
+
+    Source: Soft Thinking (2505.15778): p = softmax(z/T), H over the full vocabulary before filters.
+    """
+    out = Confidence.empty(logits.shape[0], 1, logits.device)
+    for row, slot in enumerate(slot_ids.tolist()):
+        if not is_active(slots, slot):
+            continue
+        z = logits[row].float()
+        z = torch.where(z.isnan(), torch.full_like(z, -math.inf), z)
+        order = torch.sort(z, descending=True, stable=True)
+        n = min(MAX_TOP_N, z.numel())
+        out.top_logits[row, 0] = -math.inf
+        out.top_ids[row, 0] = 0
+        out.top_logits[row, 0, :n] = order.values[:n]
+        out.top_ids[row, 0, :n] = order.indices[:n].int()
+        shifted = z - z.max()
+        x = shifted / slots.floats[slot, FloatParam.TEMPERATURE]
+        finite = x > -math.inf
+        out.max[row, 0] = z.max()
+        raw = int(slots.ints[slot, IntParam.RAW_CONFIDENCE]) == 1
+        out.sum_raw[row, 0] = shifted[finite].exp().sum() if raw else 0.0
+        out.sum_mix[row, 0] = x[finite].exp().sum()
+        out.sum_xmix[row, 0] = (x[finite] * x[finite].exp()).sum()
+    return out
+
+
+def coin(seed: int, position: int) -> float:
+    """Uniform number in [0, 1) of a request's seed and a position (murmur3's finaliser, twice)."""
+    mask = 0xFFFFFFFF
+    h = ((seed & mask) ^ ((seed >> 32) & mask)) & mask
+    for word in (position & mask, 0x9E3779B9):
+        h = (h ^ word) & mask
+        h = ((h ^ (h >> 16)) * 0x85EBCA6B) & mask
+        h = ((h ^ (h >> 13)) * 0xC2B2AE35) & mask
+        h = (h ^ (h >> 16)) & mask
+    return float(h >> 8) * 2.0**-24
+
+
+def merge(
+    conf: Confidence, row: int, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor, float, float, float]:
+    """Fold the splits of a row: candidate logits and ids, sum_raw, sum_mix, entropy in nats."""
+    top = conf.top_logits[row].reshape(-1)
+    ids = conf.top_ids[row].reshape(-1)
+    by_id = torch.sort(ids, stable=True).indices
+    order = by_id[torch.sort(top[by_id], descending=True, stable=True).indices][:MAX_TOP_N]
+    m = conf.max[row].max()
+    shift = conf.max[row] - m
+    live = conf.max[row] > -math.inf
+    x = shift[live] / temperature
+    sum_raw = float((conf.sum_raw[row][live] * shift[live].exp()).sum())
+    sum_mix = float((conf.sum_mix[row][live] * x.exp()).sum())
+    sum_xmix = float((x.exp() * (conf.sum_xmix[row][live] + x * conf.sum_mix[row][live])).sum())
+    entropy = max(math.log(sum_mix) - sum_xmix / sum_mix, 0.0) if sum_mix > 0 else 0.0
+    return top[order], ids[order], sum_raw, sum_mix, entropy
+
+
+def mixture_weights(
+    top: torch.Tensor, sum_mix: float, slots: Slots, slot: int, banned: torch.Tensor
+) -> torch.Tensor:
+    """float32 [MAX_TOP_N] weights of the candidates: the filters on softmax(z/T), renormalised.
+
+    Kept: rank below top_k and top_n, probability mass ahead of it below top_p, probability at least
+    min_p times the largest, and not special unless it is the largest.
+    """
+    floats, ints = slots.floats[slot], slots.ints[slot]
+    p = ((top - top[0]) / floats[FloatParam.TEMPERATURE]).exp() / sum_mix
+    rank = torch.arange(MAX_TOP_N)
+    top_k = int(ints[IntParam.TOP_K]) or MAX_TOP_N
+    keep = (rank < min(top_k, int(ints[IntParam.TOP_N]))) & (top > -math.inf)
+    keep &= (p.cumsum(0) - p < floats[FloatParam.TOP_P]) & (p >= floats[FloatParam.MIN_P] * p[0])
+    keep &= ~banned
+    keep[0] = True
+    w = torch.where(keep, p, torch.zeros_like(p))
+    return w / w.sum()
+
+
+def wants_soft(policy: int, p_max: float, threshold: float, share: float, u: float) -> bool:
+    """Whether a policy asks for a soft step (ThinkRouter, 2602.11683: soft unless p_max < tau)."""
+    if policy == Policy.SOFT:
+        return True
+    if policy == Policy.THINKROUTER:
+        return p_max >= threshold
+    return policy == Policy.RANDOM and u < share
+
+
+def ends_with(tokens: torch.Tensor, position: int, token: int, marker: torch.Tensor) -> bool:
+    """Whether `token` at `position` completes `marker` after the tokens before it."""
+    n = marker.numel()
+    if n == 0 or position + 1 < n or token != int(marker[-1]):
+        return False
+    return tokens[position - n + 1 : position].tolist() == marker[:-1].tolist()
+
+
+def decide(
+    conf: Confidence,
+    sampled: torch.Tensor,
+    slot_ids: torch.Tensor,
+    positions: torch.Tensor,
+    prefill_lens: torch.Tensor,
+    seeds: torch.Tensor,
+    tokens: torch.Tensor,
+    slots: Slots,
+    ledger: LedgerTensors,
+    markers: Markers,
+    record: Record,
+) -> None:
+    """(recorded token, next input, state') = F(confidence, sampled token, state; parameters).
+
+    Args:
+        conf: of the same rows; slot_ids: int64 [B]; positions: int64 [B], of the last input token.
+        sampled: int64 [B], the base sampler's tokens; overwritten by the recorded ones.
+        prefill_lens: int32 [max_num_reqs]; a row short of it samples nothing and is skipped.
+        seeds: int64 [max_num_reqs]; tokens: int32 [max_num_reqs, max_model_len], all known tokens.
+        slots, ledger: updated in place. record: zeroed, written for every row.
+    """
+    record.ids[:, -1] = -record.ids.shape[1]
+    for row, slot in enumerate(slot_ids.tolist()):
+        position = int(positions[row]) + 1
+        ints = slots.ints[slot].tolist()
+        if ints[IntParam.POLICY] == Policy.NONE or position < int(prefill_lens[slot]):
+            continue
+        at = (ints[IntParam.LEDGER_ROW], position - ints[IntParam.PROMPT_LEN])
+        ledger.counts[at] = 0
+        if is_active(slots, slot):
+            step = _Step(row, slot, int(sampled[row]), coin(int(seeds[slot]), position), *at)
+            sampled[row] = token = _think(step, conf, slots, ledger, markers, record)
+            if ends_with(tokens[slot], position, token, markers.natural_end):
+                slots.state[slot] = torch.tensor([Phase.ANSWER, 0, 0])
+        elif int(slots.state[slot, State.PHASE]) == Phase.BEFORE and ends_with(
+            tokens[slot], position, int(sampled[row]), markers.start
+        ):
+            slots.state[slot, State.PHASE] = Phase.THINK
+        ledger.state[at] = slots.state[slot]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Where a thinking step stands."""
+
+    row: int
+    slot: int
+    sampled: int
+    u: float
+    ledger_row: int
+    index: int
+
+
+def _think(
+    step: _Step,
+    conf: Confidence,
+    slots: Slots,
+    ledger: LedgerTensors,
+    markers: Markers,
+    record: Record,
+) -> int:
+    """One thinking step: returns the recorded token."""
+    ints, floats = slots.ints[step.slot], slots.floats[step.slot]
+    temperature = float(floats[FloatParam.TEMPERATURE])
+    top, ids, sum_raw, sum_mix, entropy = merge(conf, step.row, temperature)
+    raw = int(ints[IntParam.RAW_CONFIDENCE]) == 1
+    p_max = 1.0 / max(sum_raw if raw else sum_mix, 1.0)
+    stops = slots.stop_ids[step.slot, : int(ints[IntParam.NUM_STOP_IDS])]
+    banned = (markers.special[ids.long()] != 0) | torch.isin(ids, stops)
+    weights = mixture_weights(top, sum_mix, slots, step.slot, banned)
+    if float(top[0]) == -math.inf:
+        weights = torch.zeros_like(weights)
+    best = (float(top[0]), int(ids[0]), bool(banned[0]))
+    token, route = _choose(step, best, p_max, entropy, slots, markers)
+    kept = weights > 0
+    if route == Route.SOFT:
+        start = step.index * int(ints[IntParam.TOP_N])
+        entry = slice(start, start + int(kept.sum()))
+        ledger.counts[step.ledger_row, step.index] = int(kept.sum())
+        ledger.ids[step.ledger_row, entry] = ids[kept]
+        ledger.weights[step.ledger_row, entry] = weights[kept]
+    width = min(int(kept.sum()), record.ids.shape[1] - RECORD_EXTRA)
+    record.ids[step.row, 0] = int(route) + 8 * width
+    record.values[step.row, 0], record.values[step.row, 1] = p_max, entropy
+    record.ids[step.row, 2 : 2 + width] = ids[kept][:width].long()
+    record.values[step.row, 2 : 2 + width] = weights[kept][:width]
+    return token
+
+
+def _choose(
+    step: _Step,
+    best: tuple[float, int, bool],
+    p_max: float,
+    entropy: float,
+    slots: Slots,
+    markers: Markers,
+) -> tuple[int, Route]:
+    """The recorded token and the route, from the best candidate's logit, id and ban."""
+    ints, floats, state = (x[step.slot] for x in (slots.ints, slots.floats, slots.state))
+    logit, best_id, is_banned = best
+    policy = int(ints[IntParam.POLICY])
+    threshold, share = float(floats[FloatParam.THRESHOLD]), float(floats[FloatParam.SOFT_SHARE])
+    cold = int(state[State.COLD_COUNT]) + 1 if entropy < floats[FloatParam.COLD_ENTROPY] else 0
+    forcing = int(state[State.FORCING])
+    token, route = step.sampled, Route.DISCRETE
+    if logit == -math.inf:
+        pass
+    elif forcing > 0 or 0 < int(ints[IntParam.COLD_STEPS]) <= cold:
+        token, route = int(markers.end[forcing]), Route.FORCED
+        forcing += 1
+    elif logit >= FORCED_LOGIT:
+        token, route = best_id, Route.FORCED
+    elif wants_soft(policy, p_max, threshold, share, step.u):
+        token, route = best_id, Route.DISCRETE if is_banned else Route.SOFT
+    elif policy == Policy.ADAPTIVE_GREEDY and p_max >= threshold:
+        token = best_id
+    state[State.COLD_COUNT] = cold
+    state[State.FORCING] = forcing
+    if forcing >= markers.end.numel() > 0:  # the whole marker is out, recognised as an end or not
+        slots.state[step.slot] = torch.tensor([Phase.ANSWER, 0, 0])
+    return token, route
+
+
+def mix(
+    embeds: torch.Tensor,
+    table: torch.Tensor,
+    slot_ids: torch.Tensor,
+    query_start_loc: torch.Tensor,
+    positions: torch.Tensor,
+    slots: Slots,
+    ledger: LedgerTensors,
+    scale: float = 1.0,
+    vocab_start: int = 0,
+) -> None:
+    """Overwrite the soft rows of `embeds` with sum_i w_i E[id_i], summed in float32.
+
+    Args:
+        embeds: [T, H], the ordinary input embeddings of the batch, updated in place.
+        table: [V', H], the embedding rows vocab_start .. vocab_start + V' - 1.
+        slot_ids: int64 [B]; query_start_loc: int32 [B + 1]; positions: int64 [T].
+        scale: what the model multiplies its embedding rows with.
+    """
+    starts = query_start_loc.tolist()
+    for row, slot in enumerate(slot_ids.tolist()):
+        ints = slots.ints[slot]
+        if int(ints[IntParam.POLICY]) == Policy.NONE:
+            continue
+        ledger_row, n = int(ints[IntParam.LEDGER_ROW]), int(ints[IntParam.TOP_N])
+        for t in range(starts[row], starts[row + 1]):
+            index = int(positions[t]) - int(ints[IntParam.PROMPT_LEN])
+            count = int(ledger.counts[ledger_row, index]) if index >= 0 else 0
+            if count == 0:
+                continue
+            entry = slice(index * n, index * n + count)
+            ids = ledger.ids[ledger_row, entry].long() - vocab_start
+            w = ledger.weights[ledger_row, entry].clone()
+            w[(ids < 0) | (ids >= table.shape[0])] = 0.0
+            rows = table[ids.clamp(0, table.shape[0] - 1)].float()
+            embeds[t] = ((w[:, None] * rows).sum(0) * scale).to(embeds.dtype)
