@@ -1,0 +1,48 @@
+"""Admission: every request passes here in the server process, before the engine sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .capabilities import Capabilities
+from .params import REQUEST_KEYS, STAMP, parse
+
+
+def admit(request: Any, capabilities: Capabilities) -> None:
+    """Check a request's routing keys and stamp what the worker needs on its sampling parameters.
+
+    Args:
+        request: vLLM's EngineCoreRequest, holding a private copy of the sampling parameters.
+
+    Raises:
+        RoutingError: the request is refused.
+    """
+    sampling = request.sampling_params
+    if sampling is None:
+        return
+    extra = sampling.extra_args or {}
+    # A client must not be able to write the stamp itself.
+    if STAMP in extra:
+        extra = {key: value for key, value in extra.items() if key != STAMP}
+        sampling.extra_args = extra
+    if not any(key in extra for key in REQUEST_KEYS):
+        return
+    params = parse(extra)
+    if params.policy == "observe" and capabilities.refusal:
+        return
+    capabilities.check(params, sampling)
+    if params.policy is None:
+        return
+    # The record rides on the log-probability channel, which opens only for who asks for logprobs.
+    hides_logprobs = sampling.num_logprobs is None
+    if hides_logprobs:
+        sampling.logprobs = 0
+    rest = {key: value for key, value in extra.items() if key not in REQUEST_KEYS}
+    stamp = {"params": params.as_dict(), "hides_logprobs": hides_logprobs}
+    sampling.extra_args = {**rest, STAMP: stamp}
+
+
+def is_soft_capable(sampling: Any) -> bool:
+    """Whether a stamped request may feed soft inputs."""
+    stamp = (sampling.extra_args or {}).get(STAMP) if sampling is not None else None
+    return stamp is not None and stamp["params"]["mode"] != "explicit"

@@ -1,0 +1,139 @@
+"""What an engine can serve: read once from its configuration, consulted at every admission."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sottovoce_kernels import MAX_STOP_IDS
+
+from .errors import InvalidValueError, PluginError, UnsupportedModeError
+from .params import RoutingParams
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.sampling_params import SamplingParams
+
+DEFAULT_LEDGER_TOP_N = 10  # entries a ledger position holds on average
+DEFAULT_LEDGER_GIB = 4.0
+_LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 16  # per position: entries, count and state
+
+
+@dataclass(frozen=True)
+class MarkerIds:
+    """Token ids of the reasoning markers."""
+
+    start: tuple[int, ...]
+    end: tuple[int, ...]
+    natural_end: tuple[int, ...]
+
+
+def marker_ids(config: VllmConfig) -> MarkerIds | None:
+    """The markers of vLLM's reasoning configuration; None where the model has none."""
+    reasoning = config.reasoning_config
+    if reasoning is None or not reasoning.enabled:
+        return None
+    return MarkerIds(
+        tuple(reasoning.reasoning_start_token_ids or ()),
+        tuple(reasoning.reasoning_end_token_ids or ()),
+        tuple(reasoning.natural_reasoning_end_token_ids or ()),
+    )
+
+
+def _ours(config: VllmConfig) -> dict[str, Any]:
+    """Our part of vLLM's `--additional-config`."""
+    extra = config.additional_config
+    ours = extra.get("sottovoce") if isinstance(extra, dict) else None
+    return ours or {}
+
+
+def ledger_rows(config: VllmConfig) -> int:
+    """Twice the slots: preempted requests keep their rows while others run."""
+    return 2 * int(config.scheduler_config.max_num_seqs)
+
+
+def ledger_positions(config: VllmConfig) -> int:
+    """Generated positions that a ledger row spans: the context, or what its size allows."""
+    gib = _ours(config).get("ledger_gib", DEFAULT_LEDGER_GIB)
+    if not isinstance(gib, int | float) or not gib > 0:
+        raise PluginError(f"ledger_gib: {gib!r} must be a positive number of GiB")
+    budget = float(gib) * 2**30
+    fits = int(budget / (ledger_rows(config) * _LEDGER_BYTES))
+    return min(int(config.model_config.max_model_len), fits)
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """Why soft modes are off (None: they are on), and the limits they have when on."""
+
+    refusal: str | None
+    ledger_entries: int
+    ledger_positions: int
+
+    @classmethod
+    def from_config(cls, config: VllmConfig) -> Capabilities:
+        """Read an engine's configuration."""
+        positions = ledger_positions(config)
+        return cls(_refusal(config), positions * DEFAULT_LEDGER_TOP_N, positions)
+
+    @property
+    def modes(self) -> list[str]:
+        """The reasoning modes on offer."""
+        return ["explicit"] if self.refusal else ["explicit", "latent", "routed"]
+
+    def check(self, params: RoutingParams, sampling: SamplingParams) -> None:
+        """Refuse what this engine cannot serve; an untraced explicit request needs nothing of ours.
+
+        Raises:
+            RoutingError: naming the key, the value and the remedy.
+        """
+        if params.policy is None:
+            return
+        if self.refusal:
+            raise UnsupportedModeError(params.mode, self.refusal)
+        # A traced explicit request writes to the ledger too: what it did, if no soft input.
+        fits = min(self.ledger_positions, self.ledger_entries // params.top_n)
+        if (sampling.max_tokens or 0) > fits:
+            lower, leave_out = "lower routing.top_n", "leave out include_reasoning_trace"
+            raise InvalidValueError(
+                "max_tokens",
+                sampling.max_tokens,
+                f"is more than the {fits} tokens that the ledger holds at routing.top_n "
+                f"{params.top_n}; lower it, "
+                f"{lower if params.is_soft_capable else leave_out}, or raise --ledger-gib",
+            )
+        if len(sampling.all_stop_token_ids) > MAX_STOP_IDS:
+            raise InvalidValueError(
+                "stop_token_ids",
+                len(sampling.all_stop_token_ids),
+                f"is more than the {MAX_STOP_IDS} stop tokens of a soft or traced request",
+            )
+
+
+def _refusal(config: VllmConfig) -> str | None:
+    """Why an engine serves `explicit` only."""
+    if marker_ids(config) is None:
+        return (
+            "needs a model with reasoning markers; start the server with --reasoning-parser, or "
+            "with --reasoning-start and --reasoning-end"
+        )
+    if not config.use_v2_model_runner:
+        return (
+            "needs vLLM's Model Runner V2; "
+            "unset VLLM_USE_V2_MODEL_RUNNER=0 and drop V1-only options"
+        )
+    if config.parallel_config.pipeline_parallel_size > 1:
+        return "is not served with pipeline parallelism; use --tensor-parallel-size instead"
+    if config.speculative_config is not None:
+        return "is not served with speculative decoding; drop --speculative-config"
+    if config.parallel_config.decode_context_parallel_size > 1:
+        return "is not served with context parallelism; use --tensor-parallel-size instead"
+    if config.lora_config is not None:
+        return "is not served with LoRA adapters, which may change embeddings; drop --enable-lora"
+    if not _ours(config).get("soft_modes", True):
+        return "was turned off by additional_config; drop sottovoce.soft_modes from it"
+    if config.parallel_config.enable_batch_sharded_sampling:
+        return "is not served with batch-sharded sampling; drop --enable-batch-sharded-sampling"
+    if config.watermark_config is not None:
+        return "is not served with watermarking; drop --watermark-config"
+    return None

@@ -1,0 +1,56 @@
+"""The ledger: every soft input of every live request, kept until the request ends.
+
+A preempted request loses its slot and its KV cache but not its row, so its prefill is replayed with
+the inputs it had. Rows are handed out by request id; sizes are fixed at start-up.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from sottovoce_kernels import LedgerTensors
+from sottovoce_kernels.layout import NUM_STATE
+
+
+class Ledger:
+    """Rows of soft inputs, owned by request ids."""
+
+    def __init__(
+        self, num_rows: int, num_positions: int, num_entries: int, device: torch.device
+    ) -> None:
+        # Uninitialised, so that a CPU commits only the pages it comes to use: a position is
+        # written by the step that makes it before anything reads it.
+        def empty(*shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
+            return torch.empty(shape, dtype=dtype, device=device)
+
+        self.tensors = LedgerTensors(
+            ids=empty(num_rows, num_entries),
+            weights=empty(num_rows, num_entries, dtype=torch.float32),
+            counts=empty(num_rows, num_positions),
+            state=empty(num_rows, num_positions, NUM_STATE),
+        )
+        self._free = list(range(num_rows - 1, -1, -1))
+        self._rows: dict[str, int] = {}
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes reserved."""
+        t = self.tensors
+        return sum(x.numel() * x.element_size() for x in (t.ids, t.weights, t.counts, t.state))
+
+    def __contains__(self, req_id: str) -> bool:
+        return req_id in self._rows
+
+    def row_of(self, req_id: str) -> int | None:
+        """The request's row, taking a free one the first time; None when there is none left."""
+        if req_id not in self._rows:
+            if not self._free:
+                return None
+            self._rows[req_id] = self._free.pop()
+        return self._rows[req_id]
+
+    def release(self, req_id: str) -> None:
+        """Give back the row of a request that has ended."""
+        row = self._rows.pop(req_id, None)
+        if row is not None:
+            self._free.append(row)

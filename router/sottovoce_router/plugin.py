@@ -1,0 +1,15 @@
+"""The entry point `vllm.general_plugins`: runs in every vLLM process, more than once."""
+
+from __future__ import annotations
+
+
+def register() -> None:
+    """Put the hooks in place. vLLM only logs what goes wrong here, so tests look for the effect."""
+    from vllm.platforms import current_platform
+
+    from . import cpu_engine, seam
+
+    seam.check_version()
+    if current_platform.is_cpu():
+        cpu_engine.install()
+    seam.install()

@@ -1,0 +1,67 @@
+"""The routing record on its way out: it rides at the end of vLLM's log-probability rows.
+
+A row that carries one ends in minus the record's width, which no token id can be.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sottovoce_kernels import RECORD_EXTRA, Record, Route
+
+if TYPE_CHECKING:
+    from vllm.v1.outputs import LogprobsLists, LogprobsTensors
+
+ROUTE_NAMES: dict[int, str] = {
+    int(Route.SOFT): "soft",
+    int(Route.DISCRETE): "discrete",
+    int(Route.FORCED): "forced",
+}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One generated token: what the router did, and the alternatives of a traced request."""
+
+    token_id: int
+    route: str | None  # None: outside the thinking phase
+    p_max: float
+    entropy: float  # nats
+    alternatives: tuple[tuple[int, float], ...] = ()  # (token id, weight)
+
+
+def attach(user: LogprobsTensors | None, record: Record, sampled: Any) -> LogprobsTensors:
+    """Append the record's columns to the rows that users asked for; without any, to nothing."""
+    import torch
+    from vllm.v1.outputs import LogprobsTensors
+
+    if user is None:
+        return LogprobsTensors(record.ids, record.values, sampled)
+    return user._replace(
+        logprob_token_ids=torch.cat([user.logprob_token_ids, record.ids], dim=1),
+        logprobs=torch.cat([user.logprobs, record.values], dim=1),
+    )
+
+
+def detach(lists: LogprobsLists) -> tuple[LogprobsLists, list[list[Any]]]:
+    """Split rows into the users' columns and the records (raw rows; empty where there is none)."""
+    ids, values = lists.logprob_token_ids, lists.logprobs
+    if ids.size == 0 or ids[0, -1] >= 0:
+        return lists, []
+    start = ids.shape[1] + int(ids[0, -1])
+    raw = [[i, v] for i, v in zip(ids[:, start:].tolist(), values[:, start:].tolist(), strict=True)]
+    return lists._replace(logprob_token_ids=ids[:, :start], logprobs=values[:, :start]), raw
+
+
+def decode(token_id: int, raw: list[Any], is_traced: bool = True) -> Step:
+    """A raw row as a step; rows are as wide as the batch's widest trace, whoever asked for it."""
+    ids, values = raw
+    route, width = ids[0] % 8, ids[0] // 8 if is_traced else 0
+    alternatives = tuple(zip(ids[2 : 2 + width], values[2 : 2 + width], strict=True))
+    return Step(token_id, ROUTE_NAMES.get(route), values[0], values[1], alternatives)
+
+
+def width(trace_top_n: int) -> int:
+    """Columns that a record with `trace_top_n` alternatives takes."""
+    return RECORD_EXTRA + trace_top_n

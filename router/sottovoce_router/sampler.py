@@ -1,0 +1,97 @@
+"""`RoutedSampler`: vLLM's sampler; confidence before the temperature, a decision after it."""
+
+from __future__ import annotations
+
+from copy import copy
+from typing import Any
+
+import numpy as np
+import torch
+from vllm.sampling_params import SamplingParams
+from vllm.v1.worker.gpu.input_batch import InputBatch
+from vllm.v1.worker.gpu.sample.output import SamplerOutput
+from vllm.v1.worker.gpu.sample.sampler import Sampler
+
+from sottovoce_kernels import Confidence, LedgerTensors, Markers, Record, confidence, decide
+
+from . import record as records
+from .params import STAMP
+from .slots import SlotTable
+
+
+class _ReadAfterBudget:
+    """vLLM's thinking budget, then a look at the logits: forced ends and penalties count."""
+
+    def __init__(self, budget: Any, read: Any) -> None:
+        self._budget, self._read = budget, read
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._budget, name)
+
+    def apply(self, logits: torch.Tensor, ctx: Any) -> None:
+        """Apply the budget, then read."""
+        self._budget.apply(logits, ctx)
+        self._read(logits, ctx)
+
+
+class RoutedSampler(Sampler):  # type: ignore[misc] # vllm is Any to mypy
+    """Takes over an already built sampler; rows without a policy pass through untouched."""
+
+    def __init__(
+        self, base: Sampler, slots: SlotTable, ledger: LedgerTensors, markers: Markers
+    ) -> None:
+        self.__dict__.update(base.__dict__)
+        self._slots, self._ledger, self._markers = slots, ledger, markers
+        self._confidence: Confidence | None = None
+        self._record: Record | None = None
+        self.thinking_budget_state = _ReadAfterBudget(base.thinking_budget_state, self._read)
+
+    def add_request(self, req_idx: int, sampling_params: SamplingParams) -> None:
+        """Register sampling parameters; logprobs that nobody asked for are not computed."""
+        stamp = (sampling_params.extra_args or {}).get(STAMP)
+        if stamp is not None and stamp["hides_logprobs"]:
+            sampling_params = copy(sampling_params)
+            sampling_params.logprobs = None
+        super().add_request(req_idx, sampling_params)
+        if self._slots.has_policy[req_idx]:
+            # Otherwise greedy rows skip the pipeline in which the confidence is read.
+            self.needs_logits_processing[req_idx] = True
+
+    def _read(self, logits: torch.Tensor, ctx: Any) -> None:
+        if self._slots.has_policy[ctx.idx_mapping_np].any():
+            self._confidence = confidence(logits, ctx.expanded_idx_mapping, self._slots.tensors)
+
+    def sample(
+        self,
+        logits: torch.Tensor,
+        expanded_idx_mapping: torch.Tensor,
+        idx_mapping: torch.Tensor,
+        idx_mapping_np: np.ndarray[Any, Any],
+        pos: torch.Tensor,
+        *args: Any,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Sample as vLLM does, then let every thinking row decide what it records and feeds."""
+        sampled, processed = super().sample(
+            logits, expanded_idx_mapping, idx_mapping, idx_mapping_np, pos, *args, **kwargs
+        )
+        self._record = None
+        if self._confidence is not None:
+            trace_width = int(self._slots.trace_top_n[idx_mapping_np].max())
+            self._record = Record.empty(logits.shape[0], trace_width, logits.device)
+            decide(
+                self._confidence, sampled, expanded_idx_mapping, pos,
+                self.req_states.prefill_len.gpu, self.sampling_states.seeds.gpu,
+                self.req_states.all_token_ids.gpu, self._slots.tensors, self._ledger,
+                self._markers, self._record,
+            )  # fmt: skip
+            self._confidence = None
+        return sampled, processed
+
+    def __call__(self, logits: torch.Tensor, input_batch: InputBatch) -> SamplerOutput:
+        """As the base, with the routing record appended to the log-probability rows."""
+        output = super().__call__(logits, input_batch)
+        if self._record is not None:
+            ranks = output.sampled_token_ids[:, 0]
+            output.logprobs_tensors = records.attach(output.logprobs_tensors, self._record, ranks)
+        return output

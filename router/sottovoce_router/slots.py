@@ -1,0 +1,135 @@
+"""Per-slot parameters on the host, mirrored to the device, and the state the kernels keep there."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from vllm.logger import init_logger
+from vllm.sampling_params import SamplingParams
+from vllm.utils.torch_utils import async_tensor_h2d
+from vllm.v1.worker.gpu.buffer_utils import UvaBackedTensor
+
+from sottovoce_kernels import MAX_STOP_IDS, FloatParam, IntParam, Phase, Policy, Slots, State
+from sottovoce_kernels.layout import NUM_FLOAT_PARAMS, NUM_INT_PARAMS, NUM_STATE
+
+from .capabilities import MarkerIds
+from .ledger import Ledger
+from .params import RoutingParams
+from .phases import phase_at_end
+
+logger = init_logger("vllm.sottovoce.slots")
+
+
+class SlotTable:
+    """Which slots have a policy, with which parameters."""
+
+    def __init__(self, num_slots: int, ledger: Ledger, device: torch.device) -> None:
+        self._ints = UvaBackedTensor((num_slots, NUM_INT_PARAMS), dtype=torch.int32)
+        self._floats = UvaBackedTensor((num_slots, NUM_FLOAT_PARAMS), dtype=torch.float32)
+        self._stops = UvaBackedTensor((num_slots, MAX_STOP_IDS), dtype=torch.int32)
+        self._state = torch.zeros((num_slots, NUM_STATE), dtype=torch.int32, device=device)
+        self._ledger = ledger
+        self._device = device
+        self._started: list[tuple[int, Phase]] = []
+        self._resumed: list[tuple[int, int, int]] = []  # slot, ledger row, position index
+        self._slot_of: dict[str, int] = {}
+        self._dirty = True
+        self.has_policy = np.zeros(num_slots, dtype=bool)
+        self.trace_top_n = np.zeros(num_slots, dtype=np.int32)
+        self.tensors = self._mirror()
+
+    def _mirror(self) -> Slots:
+        return Slots(self._ints.gpu, self._floats.gpu, self._stops.gpu, self._state)
+
+    def clear(self, req_id: str) -> None:
+        """Forget the slot of a request that was removed from the batch."""
+        slot = self._slot_of.pop(req_id, None)
+        if slot is not None:
+            self._disable(slot)
+
+    def _disable(self, slot: int) -> None:
+        if self.has_policy[slot]:
+            self.has_policy[slot] = False
+            self.trace_top_n[slot] = 0
+            self._ints.np[slot, IntParam.POLICY] = Policy.NONE
+            self._dirty = True
+
+    def add(
+        self,
+        slot: int,
+        req_id: str,
+        params: RoutingParams | None,
+        sampling: SamplingParams | None,
+        tokens: Sequence[int],
+        prompt_len: int,
+        markers: MarkerIds,
+    ) -> None:
+        """Take a request into a slot, new or back from preemption."""
+        self._disable(slot)
+        if params is None or params.policy is None or sampling is None:
+            return
+        is_resumed = len(tokens) > prompt_len
+        # A request that once ran without a row has no record to resume from, and stays explicit.
+        is_lost = is_resumed and req_id not in self._ledger
+        row = None if is_lost else self._ledger.row_of(req_id)
+        if row is None:
+            logger.warning("no ledger row is free: request %s runs as explicit", req_id)
+            return
+        self._write(slot, params, sampling, row, prompt_len)
+        self._slot_of[req_id] = slot
+        if is_resumed:
+            self._resumed.append((slot, row, len(tokens) - prompt_len - 1))
+        else:
+            self._started.append((slot, phase_at_end(tokens, markers)))
+
+    def _write(
+        self, slot: int, params: RoutingParams, sampling: SamplingParams, row: int, prompt_len: int
+    ) -> None:
+        ints, floats = self._ints.np[slot], self._floats.np[slot]
+        stops = sorted(sampling.all_stop_token_ids)
+        temperature = params.mix_temperature or sampling.temperature or 1.0
+        ints[IntParam.POLICY] = params.spec.code
+        ints[IntParam.TOP_N] = params.top_n
+        ints[IntParam.TOP_K] = max(sampling.top_k, 0)
+        ints[IntParam.RAW_CONFIDENCE] = params.confidence == "raw"
+        ints[IntParam.COLD_STEPS] = params.cold_stop.steps
+        ints[IntParam.LEDGER_ROW] = row
+        ints[IntParam.PROMPT_LEN] = prompt_len
+        ints[IntParam.NUM_STOP_IDS] = len(stops)
+        floats[FloatParam.THRESHOLD] = params.threshold
+        floats[FloatParam.TEMPERATURE] = temperature
+        floats[FloatParam.TOP_P] = sampling.top_p
+        floats[FloatParam.MIN_P] = sampling.min_p
+        floats[FloatParam.COLD_ENTROPY] = params.cold_stop.entropy
+        floats[FloatParam.SOFT_SHARE] = params.soft_share
+        self._stops.np[slot, : len(stops)] = stops
+        self.has_policy[slot] = True
+        self.trace_top_n[slot] = params.top_n if params.trace else 0
+        self._dirty = True
+
+    def apply_staged_writes(self) -> None:
+        """Mirror what changed to the device, without waiting for it."""
+        if self._dirty:
+            self._ints.copy_to_uva()
+            self._floats.copy_to_uva()
+            self._stops.copy_to_uva()
+            self.tensors = self._mirror()
+            self._dirty = False
+        if self._started:
+            fresh = np.zeros((len(self._started), NUM_STATE), dtype=np.int32)
+            fresh[:, State.PHASE] = [phase for _, phase in self._started]
+            self._state[self._to_device([s for s, _ in self._started])] = async_tensor_h2d(
+                fresh, device=self._device
+            )
+            self._started.clear()
+        if self._resumed:
+            columns = zip(*self._resumed, strict=True)
+            slots, rows, indices = (self._to_device(list(column)) for column in columns)
+            self._state[slots] = self._ledger.tensors.state[rows, indices]
+            self._resumed.clear()
+
+    def _to_device(self, values: list[int]) -> torch.Tensor:
+        indices: torch.Tensor = async_tensor_h2d(values, dtype=torch.int64, device=self._device)
+        return indices
