@@ -1,0 +1,92 @@
+"""`sottovoce serve`: vLLM's own serve command with our flags, our middleware and our defaults."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from .settings import ServerSettings, add_flags
+
+GATEWAY = "sottovoce_server.gateway.Gateway"
+_CPU_KV_GIB = "2"
+_STOP_GRACE_S = 10
+
+
+def set_cpu_defaults() -> None:
+    """Use every core and a KV cache of fixed size; vLLM's own variables override both."""
+    from vllm.platforms import current_platform
+
+    if not current_platform.is_cpu():
+        return
+    # vLLM keeps one core for its other processes, which leaves half of a two-core machine idle.
+    if not {"VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU"} & os.environ.keys():
+        os.environ["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
+    os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_GIB)
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of `sottovoce`, with every flag of `vllm serve` under `serve`."""
+    from vllm.entrypoints.launchers.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
+
+    parser: argparse.ArgumentParser = FlexibleArgumentParser(prog="sottovoce", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    usage = "sottovoce serve MODEL [options]"
+    serve = commands.add_parser("serve", help="start the server", usage=usage)
+    make_arg_parser(serve)
+    add_flags(serve)
+    return parser
+
+
+def _apply_reasoning_markers(args: argparse.Namespace, settings: ServerSettings) -> None:
+    if not settings.reasoning_start:
+        return
+    from vllm.config.reasoning import ReasoningConfig
+
+    args.reasoning_config = ReasoningConfig(
+        reasoning_start_str=settings.reasoning_start, reasoning_end_str=settings.reasoning_end
+    )
+
+
+def _hand_to_plugin(args: argparse.Namespace, settings: ServerSettings) -> None:
+    others = args.additional_config or {}
+    ours = {"ledger_gib": settings.ledger_gib, **others.get("sottovoce", {})}
+    args.additional_config = {**others, "sottovoce": ours}
+
+
+def prepare(argv: list[str]) -> argparse.Namespace:
+    """Parse and complete the arguments, without starting anything."""
+    from vllm.entrypoints.launchers.cli_args import validate_parsed_serve_args
+
+    from .models import resolve
+
+    args: Any = build_parser().parse_args(resolve(argv))
+    if getattr(args, "model_tag", None) is not None:
+        args.model = args.model_tag
+    try:
+        settings = ServerSettings.from_args(args)
+    except ValueError as error:
+        sys.exit(f"sottovoce: {error}")
+    args.middleware = [*args.middleware, GATEWAY]
+    args.enable_request_id_headers = True
+    # vLLM kills API servers and engines that outlive this; 0 would abort what drain.py waits for.
+    args.shutdown_timeout = args.shutdown_timeout or settings.drain_timeout_s + _STOP_GRACE_S
+    _hand_to_plugin(args, settings)
+    _apply_reasoning_markers(args, settings)
+    validate_parsed_serve_args(args)
+    return args  # type: ignore[no-any-return]
+
+
+def serve(argv: list[str]) -> None:
+    """Run the server until it is told to stop."""
+    set_cpu_defaults()
+    from vllm.entrypoints.cli.serve import ServeSubcommand
+    from vllm.entrypoints.serve.utils.api_utils import cli_env_setup
+    from vllm.logger import configure_logging_from_args
+
+    cli_env_setup()
+    args = prepare(argv)
+    configure_logging_from_args(args)
+    ServeSubcommand.cmd(args)

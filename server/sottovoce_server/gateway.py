@@ -1,0 +1,177 @@
+"""The one middleware around vLLM's app: keys, limits, drain, and what a request gains and loses."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import os
+from functools import partial
+from typing import Any
+
+from starlette.middleware.cors import CORSMiddleware
+
+from sottovoce_router import REQUEST_KEYS, Capabilities, RoutingError
+from sottovoce_router.capabilities import marker_ids
+from sottovoce_router.observe import observer
+
+from . import errors
+from .body import ClientGoneError, parse_object, read_body, with_body
+from .drain import Drain
+from .errors import ApiError
+from .render import Renderer, with_modes
+from .reply import Answer, Changes, Receive, Reply, Scope, Send
+from .settings import ServerSettings
+from .tally import Tally
+from .translate import GENERATION_ROUTES, SAGEMAKER_ROUTE, Translation, endpoint_of, translate
+
+OPEN_ROUTES = frozenset({"/health", "/ready", "/metrics", "/ping"})
+# They generate too, but their protocols have no place for our fields.
+_OTHER_GENERATION = frozenset({"/inference/v1/generate", "/generative_scoring", "/v1/systemone"})
+_QUEUED = _OTHER_GENERATION | GENERATION_ROUTES.keys() | {SAGEMAKER_ROUTE}
+
+
+class Gateway:
+    """ASGI middleware; vLLM adds it by import path, in every API server process."""
+
+    def __init__(self, app: Any) -> None:
+        self._app = app
+        self._context: _Context | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one connection."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        if self._context is None:
+            self._context = _Context(scope["app"].state)
+        context = self._context
+        try:
+            await self._serve(context, scope, receive, send)
+        except ApiError as error:
+            answer = Answer(error.status, error.body(), error.headers)
+            await context.allow_origins(answer)(scope, receive, send)
+        except ClientGoneError:
+            return
+
+    async def _serve(self, context: _Context, scope: Scope, receive: Receive, send: Send) -> None:
+        path = scope["path"].removeprefix(scope.get("root_path") or "")
+        if scope["method"] != "OPTIONS" and path not in OPEN_ROUTES:
+            scope = context.authenticate(scope)
+        if path in ("/ready", "/health") and context.drain.is_draining:
+            raise errors.draining()
+        if path == "/ready":
+            answer = Answer(503 if context.engine.errored else 200)
+            await context.allow_origins(answer)(scope, receive, send)
+        elif scope["method"] == "POST":
+            await self._post(context, path, scope, receive, send)
+        else:
+            is_list = path == "/v1/models" and scope["method"] == "GET"
+            show = partial(with_modes, modes=context.capabilities.modes) if is_list else None
+            await self._app(scope, receive, Reply(send, Changes(body=show)))
+
+    async def _post(
+        self, context: _Context, path: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        body = await read_body(scope, receive, context.settings.max_body_bytes)
+        with context.drain.admit(context.settings.max_queue if path in _QUEUED else 0):
+            request, not_finite = parse_object(body) if path in _QUEUED else ({}, set[str]())
+            endpoint = endpoint_of(path, request)
+            if endpoint is None:
+                _refuse_our_keys(request, path)
+                await self._app(*with_body(scope, receive, body), Reply(send, Changes()))
+                return
+            translation = context.translate(request, endpoint)
+            if not_finite:
+                raise errors.not_finite(not_finite)
+            await self._generate(context, translation, scope, receive, send)
+
+    async def _generate(
+        self,
+        context: _Context,
+        translation: Translation,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        tally = context.new_tally(translation)
+        renderer = Renderer(translation, tally)
+        header = (b"x-reasoning-mode", translation.params.mode.encode())
+        reply = Reply(send, Changes([header], renderer.whole, renderer.event))
+        payload = json.dumps(translation.body).encode()
+        # Beam search makes requests of its own, whose outputs are not the response's.
+        token = observer.set(None if translation.searches_beams else tally.watch)
+        try:
+            await self._app(*with_body(scope, receive, payload), reply)
+        finally:
+            observer.reset(token)
+
+
+def _refuse_our_keys(request: dict[str, Any], path: str) -> None:
+    for key in REQUEST_KEYS:
+        if request.get(key) is not None:
+            raise errors.wrong_route(key, path, list(GENERATION_ROUTES))
+
+
+class _Context:
+    """What a process's gateway needs of the app, read at its first request."""
+
+    def __init__(self, state: Any) -> None:
+        self.settings = ServerSettings.from_args(state.args)
+        self.engine = state.engine_client
+        config = self.engine.vllm_config
+        self.capabilities = Capabilities.from_config(config)
+        self._server_sampling = config.model_config.get_diff_sampling_param()
+        self._markers = marker_ids(config)
+        self._num_layers = config.model_config.get_num_layers(config.parallel_config)
+        keys = state.args.api_key or [os.environ.get("VLLM_API_KEY", "")]
+        self._keys = [key.encode() for key in keys if key]
+        self.drain = Drain.of(state, self.settings.drain_timeout_s)
+        # vLLM's own CORS lies behind this middleware, where our answers do not pass.
+        self.allow_origins = partial(
+            CORSMiddleware,
+            allow_origins=state.args.allowed_origins,
+            allow_credentials=state.args.allow_credentials,
+            allow_methods=state.args.allowed_methods,
+            allow_headers=state.args.allowed_headers,
+        )
+
+    def authenticate(self, scope: Scope) -> Scope:
+        """The request with its key where vLLM's own check of /v1 looks for it.
+
+        Raises:
+            ApiError: 401, keys are set and the request has none of them.
+        """
+        if not self._keys:
+            return scope
+        headers = dict(scope["headers"])
+        scheme, _, sent = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer":
+            sent = headers.get(b"x-api-key", b"")
+        found = [key for key in self._keys if hmac.compare_digest(sent.strip(), key)]
+        if not found:
+            raise errors.bad_api_key()
+        others = [(k, v) for k, v in scope["headers"] if k != b"authorization"]
+        return {**scope, "headers": [*others, (b"authorization", b"Bearer " + found[0])]}
+
+    def translate(self, request: dict[str, Any], endpoint: str) -> Translation:
+        """The request as vLLM takes it.
+
+        Raises:
+            ApiError: 400, our fields are wrong.
+        """
+        mode = self.settings.default_reasoning_mode
+        try:
+            return translate(request, endpoint, self.capabilities, self._server_sampling, mode)
+        except RoutingError as error:
+            raise errors.from_routing_error(error) from error
+
+    def new_tally(self, translation: Translation) -> Tally:
+        """An empty tally that can spell this model's tokens."""
+        tokenizer = self.engine.renderer.tokenizer
+        return Tally(
+            self._markers,
+            lambda token: str(tokenizer.decode([token])),
+            self._num_layers,
+            translation.num_prompts,
+            translation.num_per_prompt,
+        )

@@ -1,0 +1,66 @@
+"""The server's own settings, beside vLLM's: one frozen object, read once from the parsed flags."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass, fields
+from typing import Any
+
+_HELP: dict[str, str] = {
+    "default_reasoning_mode": "Mode of requests that do not name one.",
+    "max_queue": "Generation requests in flight before new ones get a 429; 0: no limit.",
+    "max_body_bytes": "Largest request body, in bytes; a larger one gets a 413.",
+    "drain_timeout_s": "Seconds that a SIGTERM waits for accepted requests to finish.",
+    "ledger_gib": "Memory for the soft inputs of live requests, in GiB.",
+    "reasoning_start": "Marker that opens thinking, for models without a reasoning parser.",
+    "reasoning_end": "Marker that closes thinking, for models without a reasoning parser.",
+}
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """What `sottovoce serve` adds to `vllm serve`."""
+
+    default_reasoning_mode: str = "explicit"
+    max_queue: int = 1024
+    max_body_bytes: int = 16 * 1024 * 1024
+    drain_timeout_s: int = 120
+    ledger_gib: float = 4.0
+    reasoning_start: str = ""
+    reasoning_end: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("max_queue", "drain_timeout_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{_flag(name)} is {getattr(self, name)}; give 0 or more")
+        for name in ("max_body_bytes", "ledger_gib"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{_flag(name)} is {getattr(self, name)}; give more than 0")
+        if bool(self.reasoning_start) != bool(self.reasoning_end):
+            raise ValueError("--reasoning-start and --reasoning-end go together; give both")
+
+    @classmethod
+    def from_args(cls, args: argparse.Namespace) -> ServerSettings:
+        """Read the flags; a namespace of plain `vllm serve` gives the defaults."""
+        known = {f.name: getattr(args, f.name) for f in fields(cls) if hasattr(args, f.name)}
+        return cls(**known)
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def add_flags(parser: Any) -> None:
+    """Declare the flags in a group of their own."""
+    from sottovoce_router import MODES
+
+    group = parser.add_argument_group("Sottovoce", "Latent and routed reasoning")
+    for field in fields(ServerSettings):
+        choices = MODES if field.name == "default_reasoning_mode" else None
+        group.add_argument(
+            _flag(field.name),
+            type=type(field.default),
+            default=field.default,
+            choices=choices,
+            help=_HELP[field.name],
+        )

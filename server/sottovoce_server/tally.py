@@ -1,0 +1,109 @@
+"""What a request's engine outputs said about its routing, kept until the response is written."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sottovoce_router.capabilities import MarkerIds
+from sottovoce_router.phases import count_thinking
+from sottovoce_router.record import Step
+
+# vLLM numbers the requests of a list of prompts: cmpl-ID-1 in completions, chatcmpl-ID_1 in chat.
+_PROMPT_NUMBER = re.compile(r"[-_](\d+)$")
+
+
+@dataclass
+class ChoiceTally:
+    """One choice of a response."""
+
+    token_ids: list[int] = field(default_factory=list)
+    steps: list[Step] = field(default_factory=list)
+    shown: int = 0  # steps that a streamed chunk has carried
+
+
+@dataclass
+class Tally:
+    """Watches a request's outputs (see `sottovoce_router.observe`)."""
+
+    markers: MarkerIds | None
+    decode: Callable[[int], str]
+    num_layers: int
+    num_prompts: int = 1
+    num_per_prompt: int = 1
+    choices: dict[int, ChoiceTally] = field(default_factory=dict)
+    prompts: dict[int, list[int]] = field(default_factory=dict)
+
+    def watch(self, output: Any) -> None:
+        """Take in one RequestOutput: the only one, or one with what is new."""
+        first = self._prompt_number(output.request_id) * self.num_per_prompt
+        for completion in output.outputs:
+            index = first + completion.index
+            choice = self.choices.setdefault(index, ChoiceTally())
+            self.prompts.setdefault(index, list(output.prompt_token_ids or []))
+            choice.token_ids.extend(completion.token_ids)
+            choice.steps.extend(getattr(completion, "routing", None) or [])
+
+    def _prompt_number(self, request_id: str) -> int:
+        # The id of a single prompt may hold a client's X-Request-Id, which ends as it likes.
+        found = _PROMPT_NUMBER.search(request_id) if self.num_prompts > 1 else None
+        return int(found[1]) if found else 0
+
+    def usage(self) -> dict[str, int]:
+        """Totals over the choices, by kind of step; nothing where no output was seen."""
+        if not self.choices:
+            return {}
+        routes: Counter[str] = Counter()
+        reasoning = tokens = 0
+        for index, choice in self.choices.items():
+            tokens += len(choice.token_ids)
+            thinking = [s.route for s in choice.steps if s.route is not None]
+            routes.update(thinking)
+            reasoning += len(thinking) or self._count_thinking(index)
+        return {
+            "reasoning_tokens": reasoning,
+            "soft_steps": routes["soft"],
+            "discrete_steps": routes["discrete"],
+            "forced_steps": routes["forced"],
+            "layers_run": tokens * self.num_layers,
+            "layers_skipped": 0,
+        }
+
+    def _count_thinking(self, index: int) -> int:
+        if self.markers is None:
+            return 0
+        tokens = self.choices[index].token_ids
+        return count_thinking(self.prompts[index], tokens, self.markers)
+
+    @property
+    def lacks_routes(self) -> bool:
+        """Whether a choice thought without a record: in a soft mode, the ledger had no row left."""
+        return any(
+            all(step.route is None for step in choice.steps) and self._count_thinking(index) > 0
+            for index, choice in self.choices.items()
+        )
+
+    def take_trace(self, index: int) -> list[dict[str, Any]]:
+        """The steps of a choice that no chunk has carried yet, in order."""
+        choice = self.choices.get(index)
+        if choice is None:
+            return []
+        fresh = choice.steps[choice.shown :]
+        choice.shown = len(choice.steps)
+        return [self._render(step) for step in fresh if step.route is not None]
+
+    def _render(self, step: Step) -> dict[str, Any]:
+        return {
+            "token_id": step.token_id,
+            "token": self.decode(step.token_id),
+            "route": step.route,
+            "p_max": min(step.p_max, 1.0),  # float32 sums end a rounding error past the bound
+            "entropy": max(step.entropy, 0.0),
+            "alternatives": [
+                {"token_id": token, "token": self.decode(token), "weight": weight}
+                for token, weight in step.alternatives
+            ],
+        }

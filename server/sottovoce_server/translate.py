@@ -1,0 +1,133 @@
+"""A request as a client sent it, turned into the request that vLLM's own endpoints understand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sottovoce_router import (
+    REQUEST_KEYS,
+    SOFT_SAMPLING_DEFAULTS,
+    Capabilities,
+    InvalidValueError,
+    RoutingParams,
+    UnsupportedModeError,
+    parse,
+)
+
+GENERATION_ROUTES: dict[str, str] = {
+    "/v1/chat/completions": "chat",
+    "/v1/chat/completions/batch": "batch",
+    "/v1/completions": "completions",
+    "/v1/responses": "responses",
+    "/v1/messages": "messages",
+}
+SAGEMAKER_ROUTE = "/invocations"
+# Anthropic's protocol has no min_p.
+_UNKNOWN_SAMPLING: dict[str, frozenset[str]] = {"messages": frozenset({"min_p"})}
+
+
+@dataclass(frozen=True)
+class Translation:
+    """What vLLM gets, and what the response has to say about it."""
+
+    body: dict[str, Any]
+    endpoint: str
+    params: RoutingParams
+    num_prompts: int = 1
+    num_per_prompt: int = 1
+    includes_usage: bool = False
+    searches_beams: bool = False
+
+    @property
+    def num_choices(self) -> int:
+        """Choices that the response is going to have."""
+        return self.num_prompts * self.num_per_prompt
+
+
+def endpoint_of(path: str, body: Mapping[str, Any]) -> str | None:
+    """The kind of a generation request; None where vLLM's own answer is left alone."""
+    if path == SAGEMAKER_ROUTE:
+        return "chat" if "messages" in body else "completions" if "prompt" in body else None
+    return GENERATION_ROUTES.get(path)
+
+
+def _requested(body: Mapping[str, Any], default_mode: str) -> dict[str, Any]:
+    """Our keys: from vllm_xargs, overridden by top-level fields."""
+    xargs = body.get("vllm_xargs")
+    if xargs is not None and not isinstance(xargs, dict):
+        raise InvalidValueError("vllm_xargs", xargs, "must be an object")
+    found = {key: xargs[key] for key in REQUEST_KEYS if key in xargs} if xargs else {}
+    found.update({key: body[key] for key in REQUEST_KEYS if body.get(key) is not None})
+    if found.get("reasoning_mode") is None:
+        found["reasoning_mode"] = default_mode
+    return found
+
+
+def _xargs(params: RoutingParams, requested: Mapping[str, Any]) -> dict[str, Any]:
+    """The same keys in the scalar types that `vllm_xargs` carries."""
+    out: dict[str, Any] = {"reasoning_mode": params.mode}
+    routing = requested.get("routing")
+    if routing:
+        out["routing"] = routing if isinstance(routing, str) else json.dumps(routing)
+    if params.trace:
+        out["include_reasoning_trace"] = 1
+    return out
+
+
+def _check(params: RoutingParams, body: Mapping[str, Any], capabilities: Capabilities) -> None:
+    if params.is_soft_capable and capabilities.refusal:
+        raise UnsupportedModeError(params.mode, capabilities.refusal)
+    if body.get("use_beam_search") and params.policy is not None:
+        asked = f"reasoning_mode {params.mode}" if params.is_soft_capable else "a reasoning trace"
+        raise InvalidValueError("use_beam_search", True, f"is not served with {asked}; drop one")
+
+
+def _num_prompts(body: Mapping[str, Any], endpoint: str) -> int:
+    key = {"completions": "prompt", "batch": "messages"}.get(endpoint, "")
+    prompts = body.get(key)
+    is_list = isinstance(prompts, list) and bool(prompts) and not isinstance(prompts[0], int)
+    return len(prompts) if is_list and prompts else 1
+
+
+def translate(
+    body: dict[str, Any],
+    endpoint: str,
+    capabilities: Capabilities,
+    server_sampling: Mapping[str, Any],
+    default_mode: str = "explicit",
+) -> Translation:
+    """Validate our fields and move them where the plugin reads them.
+
+    Args:
+        server_sampling: sampling defaults of the model's generation configuration.
+
+    Raises:
+        RoutingError: naming the key, the value and the remedy.
+    """
+    requested = _requested(body, default_mode)
+    params = parse(requested)
+    _check(params, body, capabilities)
+    out = {key: value for key, value in body.items() if key not in REQUEST_KEYS}
+    if params.is_soft_capable:
+        unknown = _UNKNOWN_SAMPLING.get(endpoint, frozenset())
+        for key, value in SOFT_SAMPLING_DEFAULTS.items():
+            if out.get(key) is None and key not in server_sampling and key not in unknown:
+                out[key] = value
+    others = {k: v for k, v in (out.pop("vllm_xargs", None) or {}).items() if k not in REQUEST_KEYS}
+    if params.policy is not None:
+        others.update(_xargs(params, requested))
+    if others:
+        out["vllm_xargs"] = others
+    n, options = body.get("n"), body.get("stream_options")
+    return Translation(
+        out,
+        endpoint,
+        params,
+        num_prompts=_num_prompts(body, endpoint),
+        num_per_prompt=n if isinstance(n, int) else 1,
+        includes_usage=isinstance(options, dict) and bool(options.get("include_usage")),
+        searches_beams=bool(body.get("use_beam_search")),
+    )
