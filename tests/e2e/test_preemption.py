@@ -1,0 +1,64 @@
+"""A preempted request goes on as if nothing had happened: its soft inputs are replayed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from e2e.compare import Tally, prompt_of
+from e2e.engine import Engines
+from e2e.loop import Model, Request, generate
+from e2e.steps import routes_of
+
+QUESTION = "Why is the sky blue?"
+NUM_STEPS = 96
+# Ten requests grow to five blocks each, and one block is never used.
+CRAMPED: dict[str, Any] = {"num_gpu_blocks_override": 16, "max_model_len": 256}
+
+
+def requests(model: Model) -> list[Request]:
+    """Eight that think all the way, and two that Cold Stop ends: its count must survive too."""
+    prompt, more = model.prompt(QUESTION), {"max_tokens": NUM_STEPS}
+    return [
+        Request(prompt, "soft", temperature=0.0, **more),
+        Request(prompt, "soft", seed=1, **more),
+        Request(prompt, "soft", seed=2, top_n=4, temperature=1.0, **more),
+        Request(prompt, "thinkrouter", 0.4, temperature=0.0, **more),
+        Request(prompt, "thinkrouter", 0.4, seed=3, **more),
+        Request(prompt, "thinkrouter", 0.7, temperature=0.0, **more),
+        Request(prompt, "thinkrouter", 0.7, seed=4, **more),
+        Request(prompt, "adaptive_greedy", 0.6, seed=5, **more),
+        Request(prompt, "soft", seed=6, cold_entropy=100.0, cold_steps=70, **more),
+        Request(prompt, "soft", seed=7, cold_entropy=100.0, cold_steps=10, **more),
+    ]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"enable_prefix_caching": True},
+        {"enable_prefix_caching": False},
+        # What a returning request has generated is computed again in three pieces or more.
+        {"enable_prefix_caching": False, "max_num_batched_tokens": 32},
+    ],
+    ids=["prefix-cache", "no-prefix-cache", "chunked"],
+)
+def test_preempted_requests_go_on_as_if_they_had_not_been(
+    engines: Engines, tally: Tally, llama: Model, options: dict[str, Any]
+) -> None:
+    asked = requests(llama)
+    prompts = [prompt_of(request) for request in asked]
+    engine = engines.start(llama.path, **CRAMPED, **options)
+    batch = engine.run(prompts)
+    assert batch.num_preemptions >= 4
+    alone = [engine.run([prompt]) for prompt in prompts]
+    assert sum(one.num_preemptions for one in alone) == 0
+    for request, one, result, truth in zip(
+        asked, alone, batch.results, generate(llama, asked), strict=True
+    ):
+        steps = result.only.steps
+        if request.cold_entropy < 1:
+            assert None not in routes_of(steps), "preempted after thinking"
+        tally.compare(llama, request, one.results[0].only.steps, steps)
+        tally.compare(llama, request, truth, steps)

@@ -1,0 +1,123 @@
+"""Random but hostile inputs for the routing ops."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import torch
+
+from sottovoce_kernels import layout
+from sottovoce_kernels.layout import FloatParam, IntParam, Phase, Policy, State
+
+PAGE = 64  # ledger positions
+POLICIES = list(Policy)
+
+
+@dataclasses.dataclass
+class Scene:
+    """Everything `decide` takes besides a confidence."""
+
+    logits: torch.Tensor
+    sampled: torch.Tensor
+    slot_ids: torch.Tensor
+    positions: torch.Tensor
+    prefill_lens: torch.Tensor
+    seeds: torch.Tensor
+    tokens: torch.Tensor
+    slots: layout.Slots
+    ledger: layout.LedgerTensors
+    markers: layout.Markers
+    record: layout.Record
+
+    def clone(self) -> Scene:
+        """A deep copy, since the ops work in place."""
+
+        def copy(value: object) -> object:
+            if isinstance(value, torch.Tensor):
+                return value.clone()
+            fields = {f.name: copy(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            return dataclasses.replace(value, **fields)
+
+        return copy(self)
+
+
+def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
+    ints = torch.zeros(num_slots, layout.NUM_INT_PARAMS, dtype=torch.int32)
+    floats = torch.zeros(num_slots, layout.NUM_FLOAT_PARAMS)
+    state = torch.zeros(num_slots, layout.NUM_STATE, dtype=torch.int32)
+    for s in range(num_slots):
+        ints[s, IntParam.POLICY] = POLICIES[s % len(POLICIES)]
+        ints[s, IntParam.TOP_N] = (1, 3, 10, 32)[s % 4]
+        ints[s, IntParam.TOP_K] = (0, 1, 5, 30)[(s // 2) % 4]
+        ints[s, IntParam.RAW_CONFIDENCE] = s % 2
+        ints[s, IntParam.COLD_STEPS] = (0, 1, 3)[s % 3]
+        ints[s, IntParam.LEDGER_ROW] = num_slots - 1 - s
+        ints[s, IntParam.PROMPT_LEN] = 5
+        ints[s, IntParam.NUM_STOP_IDS] = s % 3
+        floats[s, FloatParam.THRESHOLD] = (0.3, 0.6, 0.9)[s % 3]
+        floats[s, FloatParam.TEMPERATURE] = (0.6, 1.0, 1.7)[s % 3]
+        floats[s, FloatParam.TOP_P] = (1.0, 0.95, 0.5)[(s // 3) % 3]
+        floats[s, FloatParam.MIN_P] = (0.0, 0.001, 0.2)[(s // 2) % 3]
+        floats[s, FloatParam.COLD_ENTROPY] = (0.01, 2.0)[(s // 5) % 2]
+        floats[s, FloatParam.SOFT_SHARE] = 0.5
+        state[s, State.PHASE] = (Phase.THINK, Phase.THINK, Phase.BEFORE, Phase.ANSWER)[(s // 4) % 4]
+        state[s, State.COLD_COUNT] = s % 4
+        state[s, State.FORCING] = 1 if s % 11 == 7 else 0
+    stops = torch.randint(0, vocab, (num_slots, layout.MAX_STOP_IDS), generator=g)
+    return layout.Slots(ints, floats, stops.int(), state)
+
+
+def make_logits(rows: int, vocab: int, dtype: torch.dtype, g: torch.Generator) -> torch.Tensor:
+    """Peaked, flat, tied and masked rows; a view with an odd row stride."""
+    z = torch.randn(rows, vocab + 3, generator=g) * 3
+    for r in range(rows):
+        if r % 5 == 1:
+            z[r, int(torch.randint(0, vocab, (1,), generator=g))] += 25.0
+        if r % 5 == 2:
+            z[r] = (z[r] * 2).round() / 2  # ties
+        if r % 5 == 3:
+            z[r, torch.rand(vocab + 3, generator=g) < 0.7] = -math.inf
+            z[r, vocab - 1] = 1.0
+        if r % 17 == 9:
+            z[r, vocab // 2] = 1.0e9  # forced by a thinking budget
+    return z.to(dtype)[:, :vocab]
+
+
+def make_scene(rows: int, vocab: int, dtype: torch.dtype, seed: int = 0, trace: int = 10) -> Scene:
+    g = torch.Generator().manual_seed(seed)
+    num_slots = rows + 3
+    slots = make_slots(num_slots, vocab, g)
+    special = torch.zeros(vocab, dtype=torch.uint8)
+    special[torch.randint(0, vocab, (max(vocab // 20, 1),), generator=g)] = 1
+    length = 5 + PAGE
+    tokens = torch.randint(0, vocab, (num_slots, length), generator=g).int()
+    end = torch.randint(0, vocab, (2,), generator=g).int()
+    positions = torch.randint(4, length - 2, (rows,), generator=g)
+    prefill = torch.full((num_slots,), 5, dtype=torch.int32)
+    prefill[torch.rand(num_slots, generator=g) < 0.15] = length  # a chunk of a longer prefill
+    slot_ids = torch.randperm(num_slots, generator=g)[:rows]
+    sampled = torch.randint(0, vocab, (rows,), generator=g)
+    for r in range(0, rows, 6):  # a marker completed by the sampled token
+        tokens[slot_ids[r], positions[r]] = end[0]
+        sampled[r] = end[1]
+    poison = torch.full((num_slots, PAGE * 32), -777, dtype=torch.int32)
+    ledger = layout.LedgerTensors(
+        ids=poison,
+        weights=torch.full((num_slots, PAGE * 32), math.nan),
+        counts=torch.full((num_slots, PAGE), -777, dtype=torch.int32),
+        state=torch.full((num_slots, PAGE, layout.NUM_STATE), -777, dtype=torch.int32),
+    )
+    return Scene(
+        logits=make_logits(rows, vocab, dtype, g),
+        sampled=sampled,
+        slot_ids=slot_ids,
+        positions=positions,
+        prefill_lens=prefill,
+        seeds=torch.randint(-(2**62), 2**62, (num_slots,), generator=g),
+        tokens=tokens,
+        slots=slots,
+        ledger=ledger,
+        markers=layout.Markers(end[1:].clone(), end, end, special),
+        record=layout.Record.empty(rows, trace, torch.device("cpu")),
+    )

@@ -1,0 +1,46 @@
+"""The routing kernels compile for sm_80, sm_90 and sm_100, and spill no registers."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from scripts import run
+
+# Upper bounds a thread, with room over what was measured (110, 96 and 32) for another ptxas. A
+# multiprocessor has 65,536: 128 leave four confidence programs of four warps on each.
+MAX_REGISTERS = {"_confidence_kernel": 128, "_decide_kernel": 128, "_mix_kernel": 40}
+
+
+def compiled(**arguments: Any) -> list[dict[str, Any]]:
+    return run("kernels/compile_kernels.py", json.dumps(arguments))
+
+
+@pytest.fixture(scope="module")
+def rows() -> list[dict[str, Any]]:
+    return compiled()
+
+
+def test_every_kernel_compiles_for_every_architecture(rows: list[dict[str, Any]]) -> None:
+    wanted = {(kernel, arch) for kernel in MAX_REGISTERS for arch in (80, 90, 100)}
+    assert {(row["kernel"], row["arch"]) for row in rows} == wanted
+    splits = {row["grid"][1] for row in rows if row["kernel"] == "_confidence_kernel"}
+    assert splits == {1, 8, 32}
+
+
+def test_nothing_spills(rows: list[dict[str, Any]]) -> None:
+    assert [row for row in rows if row["spilled_bytes"] > 0] == []
+
+
+@pytest.mark.parametrize("kernel", MAX_REGISTERS)
+def test_registers_stay_within_bounds(rows: list[dict[str, Any]], kernel: str) -> None:
+    most = max((row for row in rows if row["kernel"] == kernel), key=lambda row: row["registers"])
+    assert most["registers"] <= MAX_REGISTERS[kernel], most
+
+
+def test_a_spill_would_be_seen() -> None:
+    starved = compiled(batches=[33], maxnreg=32)
+    spilling = {row["kernel"] for row in starved if row["spilled_bytes"] > 0}
+    assert "_confidence_kernel" in spilling

@@ -1,0 +1,146 @@
+"""`confidence`, `decide` and `mix`: numba and interpreted Triton against the float32 reference."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+import torch
+from scenes import make_scene
+
+from sottovoce_kernels import confidence, decide, mix, reference
+from sottovoce_kernels.layout import RECORD_EXTRA, IntParam, Route
+
+SHAPES = [(1, 1), (2, 33), (7, 63), (23, 100), (5, 1000), (2, 9001)]
+DTYPES = [torch.float32, torch.bfloat16, torch.float16]
+
+
+@pytest.fixture(params=["numba", "triton"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    for op in ("confidence", "decide", "mix"):
+        module = importlib.import_module(f"sottovoce_kernels.{op}")
+        monkeypatch.setattr(module, "uses_triton", lambda _: request.param == "triton")
+    return request.param
+
+
+def active_rows(scene) -> list[int]:
+    slots = scene.slot_ids.tolist()
+    return [r for r, s in enumerate(slots) if reference.is_active(scene.slots, s)]
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("rows", "vocab"), SHAPES)
+def test_confidence_equals_reference(backend, rows, vocab, dtype):
+    scene = make_scene(rows, vocab, dtype)
+    want = reference.confidence(scene.logits, scene.slot_ids, scene.slots)
+    got = confidence(scene.logits, scene.slot_ids, scene.slots)
+    for row in active_rows(scene):
+        slot = int(scene.slot_ids[row])
+        t = float(scene.slots.floats[slot, 1])
+        a, b = reference.merge(want, row, t), reference.merge(got, row, t)
+        torch.testing.assert_close(b[0], a[0], rtol=0, atol=0, msg="top_logits")
+        live = a[0] > -torch.inf
+        assert b[1][live].tolist() == a[1][live].tolist(), "top_ids"
+        # Sums of up to 49,152 float32 terms in another order: 1e-5 relative.
+        assert b[2:4] == pytest.approx(a[2:4], rel=1e-5), "sums"
+        assert b[4] == pytest.approx(a[4], rel=2e-5, abs=2e-5), "entropy"
+
+
+def test_confidence_reads_nan_as_masked(backend):
+    scene = make_scene(4, 3000, torch.float32)
+    scene.slots.ints[:, IntParam.POLICY] = 1
+    scene.slots.state[:] = torch.tensor([1, 0, 0])
+    masked = scene.logits.clone()
+    masked[:, ::7] = -torch.inf
+    scene.logits[:, ::7] = torch.nan
+    want = reference.confidence(masked, scene.slot_ids, scene.slots)
+    got = confidence(scene.logits, scene.slot_ids, scene.slots)
+    for row, slot in enumerate(scene.slot_ids.tolist()):
+        t = float(scene.slots.floats[slot, 1])
+        a, b = reference.merge(want, row, t), reference.merge(got, row, t)
+        assert torch.equal(b[0], a[0]), "top_logits"
+        assert b[1].tolist() == a[1].tolist(), "top_ids"
+        assert b[2:] == pytest.approx(a[2:], rel=2e-5, abs=2e-5), "sums and entropy"
+
+
+@pytest.mark.parametrize("trace", [0, 4, 32])
+@pytest.mark.parametrize(("rows", "vocab"), [(1, 40), (5, 63), (120, 1000)])
+def test_decide_equals_reference(backend, rows, vocab, trace):
+    want = make_scene(rows, vocab, torch.float32, seed=rows, trace=trace)
+    got = want.clone()
+    conf = reference.confidence(want.logits, want.slot_ids, want.slots)
+    for scene, op in ((want, reference.decide), (got, decide)):
+        op(
+            conf, scene.sampled, scene.slot_ids, scene.positions, scene.prefill_lens, scene.seeds,
+            scene.tokens, scene.slots, scene.ledger, scene.markers, scene.record,
+        )  # fmt: skip
+    assert got.sampled.tolist() == want.sampled.tolist(), "recorded tokens"
+    assert torch.equal(got.slots.state, want.slots.state), "state"
+    assert torch.equal(got.ledger.counts, want.ledger.counts), "ledger counts"
+    assert torch.equal(got.ledger.state, want.ledger.state), "ledger state"
+    assert torch.equal(got.ledger.ids, want.ledger.ids), "ledger ids"
+    torch.testing.assert_close(
+        got.ledger.weights, want.ledger.weights, rtol=1e-5, atol=1e-6, equal_nan=True
+    )
+    assert torch.equal(got.record.ids, want.record.ids), "record ids"
+    torch.testing.assert_close(got.record.values, want.record.values, rtol=1e-4, atol=2e-5)
+
+
+def test_scenes_reach_every_route():
+    scene = make_scene(120, 1000, torch.float32, seed=120)
+    conf = reference.confidence(scene.logits, scene.slot_ids, scene.slots)
+    reference.decide(
+        conf, scene.sampled, scene.slot_ids, scene.positions, scene.prefill_lens, scene.seeds,
+        scene.tokens, scene.slots, scene.ledger, scene.markers, scene.record,
+    )  # fmt: skip
+    routes = set((scene.record.ids[:, 0] % 8).tolist())
+    assert routes == {int(r) for r in Route}
+    assert int(scene.record.ids[:, 0].max()) // 8 == scene.record.ids.shape[1] - RECORD_EXTRA
+
+
+def test_a_masked_row_feeds_its_sampled_token(backend):
+    scene = make_scene(3, 50, torch.float32)
+    scene.slots.ints[:, IntParam.POLICY] = 1
+    scene.slots.state[:] = torch.tensor([1, 0, 0])
+    scene.prefill_lens[:] = 5
+    scene.logits[:] = -torch.inf
+    before = scene.sampled.clone()
+    conf = confidence(scene.logits, scene.slot_ids, scene.slots)
+    decide(
+        conf, scene.sampled, scene.slot_ids, scene.positions, scene.prefill_lens, scene.seeds,
+        scene.tokens, scene.slots, scene.ledger, scene.markers, scene.record,
+    )  # fmt: skip
+    assert scene.sampled.tolist() == before.tolist()
+    assert (scene.record.ids[:, 0] == int(Route.DISCRETE)).all()
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(
+    ("hidden", "vocab_start", "scale"), [(1, 0, 1.0), (63, 0, 3.5), (1000, 40, 1.0)]
+)
+def test_mix_equals_reference(backend, dtype, hidden, vocab_start, scale):
+    scene = make_scene(36, 200, torch.float32, seed=3)
+    conf = reference.confidence(scene.logits, scene.slot_ids, scene.slots)
+    reference.decide(
+        conf, scene.sampled, scene.slot_ids, scene.positions, scene.prefill_lens, scene.seeds,
+        scene.tokens, scene.slots, scene.ledger, scene.markers, scene.record,
+    )  # fmt: skip
+    scene.ledger.counts.clamp_(min=0)
+    lengths = [1, 3, 1, 1, 5, 1, 2, 1, 1] * 4
+    starts = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()]).int()
+    positions = torch.cat(
+        [
+            torch.arange(int(p) + 2 - n, int(p) + 2)
+            for p, n in zip(scene.positions, lengths, strict=True)
+        ]
+    )
+    table = torch.randn(150, hidden).to(dtype)
+    want = torch.full((int(starts[-1]), hidden), 7.0, dtype=dtype)
+    got = want.clone()
+    rest = (table, scene.slot_ids, starts, positions, scene.slots, scene.ledger, scale, vocab_start)
+    reference.mix(want, *rest)
+    mix(got, *rest)
+    assert (want != 7.0).any(), "the scene must hold a soft token"
+    # One rounding of a float32 sum: half a unit of the output type.
+    tolerance = {torch.float32: 1e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}[dtype]
+    torch.testing.assert_close(got, want, rtol=tolerance, atol=1e-5)

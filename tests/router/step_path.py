@@ -1,0 +1,189 @@
+"""Runs the plugin's step path on tensors without memory, and says which kernels it launched.
+
+A process of its own, since vLLM patches torch when imported. vLLM's own sampler runs too; nothing
+reaches a kernel, so what is shown is that no step waits for a value on the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+import triton
+import triton.language as tl
+
+from host_sync import forbidden
+from launches import recorded
+from scripts import say
+
+META = torch.device("meta")
+SLOTS, VOCAB, HIDDEN, CONTEXT = 8, 1000, 64, 256
+
+
+class _UvaBuffer:
+    """Host memory that the device sees under an address of its own."""
+
+    def __init__(self, size: Any, dtype: torch.dtype) -> None:
+        self.cpu = torch.zeros(size, dtype=dtype)
+        self.np = self.cpu.numpy()
+
+    def uva(self, n: int | None = None) -> torch.Tensor:
+        return torch.empty_like(self.cpu[:n], device=META)
+
+
+def _prepare_vllm() -> None:
+    """Give vLLM the real Triton, whose launches are recorded, and buffers on the stand-in."""
+    import vllm.config.vllm
+    import vllm.triton_utils
+
+    vllm.triton_utils.triton, vllm.triton_utils.tl = triton, tl
+    vllm.triton_utils.HAS_TRITON = vllm.config.vllm.HAS_TRITON = True
+    import vllm.v1.worker.gpu.buffer_utils as buffer_utils
+
+    buffer_utils.UvaBuffer = _UvaBuffer
+
+
+def _long(*shape: int) -> torch.Tensor:
+    return torch.empty(shape, dtype=torch.int64, device=META)
+
+
+def _int(*shape: int) -> torch.Tensor:
+    return torch.empty(shape, dtype=torch.int32, device=META)
+
+
+class Step:
+    """A worker's routing state with a new, a resumed, a traced and an ordinary request."""
+
+    def __init__(self) -> None:
+        from sottovoce_kernels import Markers
+        from sottovoce_router.capabilities import MarkerIds
+        from sottovoce_router.ledger import Ledger
+        from sottovoce_router.slots import SlotTable
+
+        self.marker_ids = MarkerIds((1,), (2,), (2,))
+        special = torch.empty(VOCAB, dtype=torch.uint8, device=META)
+        self.markers = Markers(_int(1), _int(1), _int(1), special)
+        self.ledger = Ledger(2 * SLOTS, CONTEXT, CONTEXT * 10, META)
+        self.slots = SlotTable(SLOTS, self.ledger, META)
+        self.rows = np.arange(4, dtype=np.int32)
+        assert self.slots.tensors.ints.is_meta
+
+    def add_requests(self, add: Callable[[int, Any], None] = lambda slot, sampling: None) -> None:
+        """Take the four requests in; `add` hands the sampling parameters to a sampler."""
+        from vllm import SamplingParams
+
+        from sottovoce_router.params import parse
+
+        self.ledger.row_of("resumed")
+        requests: list[tuple[str, dict[str, Any], list[int]]] = [
+            ("new", {"reasoning_mode": "routed"}, [5, 1]),
+            ("resumed", {"reasoning_mode": "latent"}, [5, 1, 7, 8]),
+            ("traced", {"include_reasoning_trace": True}, [5]),
+            ("ordinary", {}, [5]),
+        ]
+        for slot, (name, body, tokens) in enumerate(requests):
+            sampling = SamplingParams(
+                temperature=0.6 * (slot % 2), top_k=30, top_p=0.95, logprobs=2
+            )
+            params = parse(body)
+            self.slots.add(slot, name, params, sampling, tokens, 2, self.marker_ids)
+            add(slot, sampling)
+
+
+def ops(num_rows: int) -> None:
+    """`confidence`, `decide` and `mix` through their public functions."""
+    from sottovoce_kernels import Record, confidence, decide, mix
+
+    step = Step()
+    ids, positions, table = _long(num_rows), _long(num_rows), step.slots.tensors
+    logits = torch.empty(num_rows, VOCAB, dtype=torch.bfloat16, device=META)
+    embeds = torch.empty(num_rows, HIDDEN, dtype=torch.bfloat16, device=META)
+    rows = torch.empty(VOCAB, HIDDEN, dtype=torch.bfloat16, device=META)
+    with forbidden():
+        record = Record.empty(num_rows, 10, META)
+        conf = confidence(logits, ids, table)
+        decide(
+            conf, _long(num_rows), ids, positions, _int(SLOTS), _long(SLOTS), _int(SLOTS, CONTEXT),
+            table, step.ledger.tensors, step.markers, record,
+        )  # fmt: skip
+        mix(embeds, rows, ids, _int(num_rows + 1), positions, table, step.ledger.tensors)
+
+
+def staged_writes() -> None:
+    """`SlotTable.apply_staged_writes` for new and resumed requests."""
+    step = Step()
+    with forbidden():
+        step.add_requests()
+        step.slots.apply_staged_writes()
+        step.slots.clear("new")
+        step.slots.apply_staged_writes()
+
+
+def overlay(world_size: int) -> None:
+    """`RoutedMixin._overlay`, on one rank and on a shard."""
+    import sottovoce_router.embedding as embedding
+    from sottovoce_router.model_state import RoutedMixin
+
+    step = Step()
+    state: Any = object.__new__(RoutedMixin)
+    state.slots, state.ledger = step.slots, step.ledger
+    weight = torch.empty(VOCAB, HIDDEN, device=META)
+    state.table = embedding.EmbeddingTable(None, weight, 0, 1.0, world_size)
+    batch = SimpleNamespace(
+        idx_mapping_np=step.rows, idx_mapping=_int(4), query_start_loc=_int(5), positions=_long(4)
+    )
+    embeds = torch.empty(4, HIDDEN, device=META)
+    reduced = mock.patch.object(embedding, "tensor_model_parallel_all_reduce", lambda x: x)
+    with reduced, forbidden():
+        step.add_requests()
+        step.slots.apply_staged_writes()
+        state._overlay(embeds, batch)
+
+
+def sampler() -> None:
+    """`RoutedSampler`, from `add_request` to its output, over vLLM's own sampler."""
+    from vllm.v1.worker.gpu.sample.sampler import Sampler
+    from vllm.v1.worker.gpu.states import RequestState
+
+    from sottovoce_router.sampler import RoutedSampler
+
+    step = Step()
+    states = RequestState(SLOTS, CONTEXT, 64, 0, VOCAB, META)
+    config: Any = SimpleNamespace(reasoning_config=None)
+    base = Sampler(config, SLOTS, VOCAB, META, states)
+    routed = RoutedSampler(base, step.slots, step.ledger.tensors, step.markers)
+    batch: Any = SimpleNamespace(
+        num_reqs=4, expanded_idx_mapping=_int(4), idx_mapping=_int(4), idx_mapping_np=step.rows,
+        cu_num_logits_np=np.arange(5), cu_num_logits=_int(5), expanded_local_pos=_int(4),
+        positions=_long(4), logits_indices=_long(4), input_ids=_int(4), seq_lens=_int(4),
+        seq_lens_cpu_upper_bound=torch.full((4,), 9, dtype=torch.int32),
+    )  # fmt: skip
+    with forbidden():
+        step.add_requests(routed.add_request)
+        step.slots.apply_staged_writes()
+        routed.apply_staged_writes()
+        output = routed(torch.empty(4, VOCAB, dtype=torch.bfloat16, device=META), batch)
+    # The sampled token and two log-probabilities, then a record with ten alternatives.
+    assert output.logprobs_tensors.logprob_token_ids.shape == (4, 3 + 13)
+
+
+SCENES: dict[str, Callable[[], None]] = {
+    "ops on one row": lambda: ops(1),
+    "ops on many rows": lambda: ops(300),
+    "staged writes": staged_writes,
+    "overlay": lambda: overlay(1),
+    "overlay of a shard": lambda: overlay(2),
+    "sampler": sampler,
+}
+
+
+if __name__ == "__main__":
+    _prepare_vllm()
+    for name, scene in SCENES.items():
+        with recorded() as launches:
+            scene()
+        say([name, [launch.name for launch in launches]])

@@ -1,0 +1,239 @@
+"""`admit` and `Capabilities`: what is stamped on a request, and what an engine refuses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from sottovoce_router import (
+    Capabilities,
+    InvalidValueError,
+    RoutingError,
+    RoutingParams,
+    UnsupportedModeError,
+    parse,
+)
+from sottovoce_router.admission import admit, is_soft_capable
+from sottovoce_router.params import STAMP
+
+SOFT = Capabilities(refusal=None, ledger_entries=1000, ledger_positions=100)
+PLAIN = Capabilities(refusal="needs markers; set some", ledger_entries=1000, ledger_positions=100)
+
+
+@dataclass
+class Sampling:
+    """The part of vLLM's SamplingParams that admission touches."""
+
+    extra_args: dict[str, Any] | None = None
+    num_logprobs: int | None = None
+    max_tokens: int | None = 50
+    all_stop_token_ids: set[int] = field(default_factory=set)
+    logprobs: int | None = None
+
+
+def admitted(
+    extra: dict[str, Any] | None, capabilities: Capabilities = SOFT, **sampling: Any
+) -> Sampling:
+    params = Sampling(extra, **sampling)
+    admit(SimpleNamespace(sampling_params=params), capabilities)
+    return params
+
+
+def stamp_of(sampling: Sampling) -> dict[str, Any]:
+    assert sampling.extra_args is not None
+    stamp: dict[str, Any] = sampling.extra_args[STAMP]
+    return stamp
+
+
+def engine(**changes: Any) -> Any:
+    """A configuration that serves every mode, but for the changes."""
+    reasoning = SimpleNamespace(
+        enabled=True,
+        reasoning_start_token_ids=[1],
+        reasoning_end_token_ids=[2, 3],
+        natural_reasoning_end_token_ids=[3],
+    )
+    parallel = {
+        "pipeline_parallel_size": 1,
+        "decode_context_parallel_size": 1,
+        "enable_batch_sharded_sampling": False,
+    }
+    config: dict[str, Any] = {
+        "reasoning_config": reasoning,
+        "use_v2_model_runner": True,
+        "parallel_config": parallel,
+        "speculative_config": None,
+        "lora_config": None,
+        "watermark_config": None,
+        "additional_config": {},
+        "model_config": SimpleNamespace(max_model_len=4096),
+        "scheduler_config": SimpleNamespace(max_num_seqs=8),
+    }
+    config.update({key: value for key, value in changes.items() if key not in parallel})
+    parallel.update({key: value for key, value in changes.items() if key in parallel})
+    config["parallel_config"] = SimpleNamespace(**parallel)
+    return SimpleNamespace(**config)
+
+
+def test_the_stamp_replaces_the_keys() -> None:
+    body = {"reasoning_mode": "routed", "routing": {"top_n": 3}, "include_reasoning_trace": True}
+    sampling = admitted({**body, "kv_transfer_params": {"a": 1}})
+    assert sampling.extra_args is not None
+    assert sampling.extra_args.keys() == {STAMP, "kv_transfer_params"}
+    assert RoutingParams.from_dict(stamp_of(sampling)["params"]) == parse(body)
+
+
+def test_a_stamp_survives_plain_serialisation() -> None:
+    import json
+
+    stamp = stamp_of(admitted({"reasoning_mode": "latent"}))
+    assert json.loads(json.dumps(stamp)) == stamp
+
+
+@pytest.mark.parametrize(
+    ("asked", "hides", "opened"), [(None, True, 0), (0, False, None), (5, False, None)]
+)
+def test_logprobs_that_nobody_asked_for_are_hidden(
+    asked: int | None, hides: bool, opened: int | None
+) -> None:
+    sampling = admitted({"reasoning_mode": "latent"}, num_logprobs=asked)
+    assert stamp_of(sampling)["hides_logprobs"] is hides
+    assert sampling.logprobs == opened, "set only where it was unset"
+
+
+@pytest.mark.parametrize(
+    "extra", [{}, {"reasoning_mode": "explicit"}, {"reasoning_mode": "latent"}]
+)
+def test_a_clients_own_stamp_is_dropped(extra: dict[str, Any]) -> None:
+    forged = {"params": RoutingParams(mode="latent", policy="soft").as_dict()}
+    sampling = admitted({**extra, STAMP: forged})
+    assert (sampling.extra_args or {}).get(STAMP) != forged
+    assert (STAMP in (sampling.extra_args or {})) == (extra.get("reasoning_mode") == "latent")
+
+
+@pytest.mark.parametrize("extra", [None, {}, {"other": 1}, {"reasoning_mode": "explicit"}])
+@pytest.mark.parametrize("capabilities", [SOFT, PLAIN], ids=["soft", "plain"])
+def test_ordinary_requests_are_untouched(
+    extra: dict[str, Any] | None, capabilities: Capabilities
+) -> None:
+    sampling = admitted(extra, capabilities, max_tokens=10**9, all_stop_token_ids=set(range(99)))
+    assert sampling.extra_args == extra
+    assert sampling.logprobs is None
+
+
+def test_a_pooling_request_is_untouched() -> None:
+    admit(SimpleNamespace(sampling_params=None), SOFT)
+
+
+def test_the_callers_extra_args_are_not_edited() -> None:
+    extra = {"reasoning_mode": "latent", STAMP: "forged"}
+    admitted(extra)
+    assert extra == {"reasoning_mode": "latent", STAMP: "forged"}
+
+
+def test_a_trace_needs_no_soft_modes() -> None:
+    assert stamp_of(admitted({"include_reasoning_trace": True}))["params"]["policy"] == "observe"
+    assert STAMP not in (admitted({"include_reasoning_trace": True}, PLAIN).extra_args or {})
+
+
+@pytest.mark.parametrize(
+    ("extra", "soft"),
+    [
+        (None, False),
+        ({}, False),
+        ({"include_reasoning_trace": True}, False),
+        ({"reasoning_mode": "latent"}, True),
+        ({"reasoning_mode": "routed"}, True),
+    ],
+)
+def test_is_soft_capable(extra: dict[str, Any] | None, soft: bool) -> None:
+    assert is_soft_capable(admitted(extra)) is soft
+
+
+def test_is_soft_capable_without_sampling() -> None:
+    assert is_soft_capable(None) is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"reasoning_config": None}, "start the server with --reasoning-parser"),
+        ({"reasoning_config": SimpleNamespace(enabled=False)}, "--reasoning-start"),
+        ({"use_v2_model_runner": False}, "unset VLLM_USE_V2_MODEL_RUNNER=0"),
+        ({"pipeline_parallel_size": 2}, "use --tensor-parallel-size instead"),
+        ({"speculative_config": object()}, "drop --speculative-config"),
+        ({"decode_context_parallel_size": 2}, "use --tensor-parallel-size instead"),
+        ({"lora_config": object()}, "drop --enable-lora"),
+        ({"enable_batch_sharded_sampling": True}, "drop --enable-batch-sharded-sampling"),
+        ({"watermark_config": object()}, "drop --watermark-config"),
+        ({"additional_config": {"sottovoce": {"soft_modes": False}}}, "drop sottovoce.soft_modes"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["latent", "routed"])
+def test_engines_that_serve_explicit_only(changes: dict[str, Any], remedy: str, mode: str) -> None:
+    capabilities = Capabilities.from_config(engine(**changes))
+    assert capabilities.modes == ["explicit"]
+    with pytest.raises(UnsupportedModeError) as caught:
+        admitted({"reasoning_mode": mode}, capabilities)
+    error = caught.value
+    assert (error.code, error.param, error.value) == (
+        "unsupported_reasoning_mode",
+        "reasoning_mode",
+        mode,
+    )
+    assert remedy in error.remedy
+    assert str(error) == f"reasoning_mode: {mode!r} {error.remedy}"
+
+
+def test_an_engine_that_serves_every_mode() -> None:
+    capabilities = Capabilities.from_config(engine())
+    assert capabilities.refusal is None
+    assert capabilities.modes == ["explicit", "latent", "routed"]
+    assert (capabilities.ledger_positions, capabilities.ledger_entries) == (4096, 40960)
+
+
+@pytest.mark.parametrize("mode", ["latent", "routed"])
+def test_too_many_stop_tokens(mode: str) -> None:
+    admitted({"reasoning_mode": mode}, all_stop_token_ids=set(range(32)))
+    with pytest.raises(InvalidValueError, match="stop_token_ids: 33 is more than the 32") as caught:
+        admitted({"reasoning_mode": mode}, all_stop_token_ids=set(range(33)))
+    assert (caught.value.param, caught.value.value) == ("stop_token_ids", 33)
+
+
+@pytest.mark.parametrize(("top_n", "fits"), [(1, 100), (10, 100), (11, 90), (32, 31)])
+def test_the_ledger_bounds_the_length(top_n: int, fits: int) -> None:
+    body = {"reasoning_mode": "latent", "routing": {"top_n": top_n}}
+    admitted(body, max_tokens=fits)
+    with pytest.raises(InvalidValueError) as caught:
+        admitted(body, max_tokens=fits + 1)
+    assert (caught.value.param, caught.value.value) == ("max_tokens", fits + 1)
+    for part in (f"the {fits} tokens", f"at routing.top_n {top_n}", "raise --ledger-gib"):
+        assert part in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "sampling", [{"max_tokens": 101}, {"all_stop_token_ids": set(range(33))}], ids=str
+)
+def test_a_trace_is_bounded_too(sampling: dict[str, Any]) -> None:
+    """The worker keeps the state of every traced step, and every stop token, in fixed rows."""
+    with pytest.raises(RoutingError):
+        admitted({"include_reasoning_trace": True}, **sampling)
+
+
+def test_the_ledger_shrinks_to_its_size() -> None:
+    small = engine(additional_config={"sottovoce": {"ledger_gib": 0.001}})
+    capabilities = Capabilities.from_config(small)
+    # 2^30 / 1000 bytes over 16 rows of 96 bytes a position.
+    assert capabilities.ledger_positions == int(0.001 * 2**30 / (16 * 96))
+    with pytest.raises(InvalidValueError, match="raise --ledger-gib"):
+        admitted({"reasoning_mode": "latent"}, capabilities, max_tokens=2000)
+
+
+def test_a_refused_request_is_left_as_it_was() -> None:
+    sampling = Sampling({"reasoning_mode": "latent"}, max_tokens=101)
+    with pytest.raises(InvalidValueError):
+        admit(SimpleNamespace(sampling_params=sampling), SOFT)
+    assert sampling == Sampling({"reasoning_mode": "latent"}, max_tokens=101)

@@ -1,0 +1,65 @@
+"""No step of the plugin waits for the device: neither ops, nor sampler, overlay or slots."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+from host_sync import HostSyncError, forbidden
+from scripts import run
+
+# What must have been launched; vLLM's own kernels run between ours.
+OURS = {
+    "ops on one row": ["_confidence_kernel", "_decide_kernel", "_mix_kernel"],
+    "ops on many rows": ["_confidence_kernel", "_decide_kernel", "_mix_kernel"],
+    "staged writes": [],
+    "overlay": ["_mix_kernel"],
+    "overlay of a shard": ["_mix_kernel"],
+    "sampler": ["_confidence_kernel", "_decide_kernel"],
+}
+WAITS: dict[str, Callable[[torch.Tensor], Any]] = {
+    "item": lambda x: x.item(),
+    "tolist": lambda x: x.tolist(),
+    "bool": lambda x: bool(x.any()),
+    "int": lambda x: int(x[0]),
+    "float": lambda x: float(x.max()),
+    "index": lambda x: range(10)[x[0]],
+    "loop": lambda x: [int(y) for y in x],
+    "numpy": lambda x: x.numpy(),
+    "cpu": lambda x: x.cpu(),
+    "to the host": lambda x: x.to("cpu", non_blocking=True),
+    "equal": lambda x: torch.equal(x, x),
+    "nonzero": lambda x: x.nonzero(),
+    "mask": lambda x: x[x > 0],
+    "assigned mask": lambda x: x.__setitem__(x > 0, 0),
+    "blocking copy": lambda x: x.copy_(torch.zeros(4)),
+    "blocking upload": lambda x: torch.zeros(4).to(x.device),
+    "indices on the host": lambda x: x[torch.tensor([0, 1])],
+    "assigned indices": lambda x: x.__setitem__(torch.tensor([0, 1]), 0),
+    "uploaded list": lambda x: torch.tensor([1, 2], device=x.device),
+}
+
+
+@pytest.mark.parametrize("wait", WAITS)
+def test_the_guard_sees(wait: str) -> None:
+    with forbidden(), pytest.raises(HostSyncError):
+        WAITS[wait](torch.empty(4, dtype=torch.int64, device="meta"))
+
+
+def test_the_guard_lets_pass_what_does_not_wait() -> None:
+    x = torch.empty(4, device="meta")
+    with forbidden():
+        rows = torch.tensor([1, 2]).to(x.device, non_blocking=True)
+        x[rows] = x[rows] + 1
+        x.copy_(torch.zeros(4), non_blocking=True)
+        assert torch.zeros(4).tolist() == [0.0] * 4
+
+
+@pytest.mark.parametrize("scene", OURS)
+def test_the_step_path_does_not_wait(scene: str) -> None:
+    launched = dict(run("router/step_path.py"))
+    ours = {"_confidence_kernel", "_decide_kernel", "_mix_kernel"}
+    assert [name for name in launched[scene] if name in ours] == OURS[scene]

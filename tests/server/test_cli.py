@@ -1,0 +1,183 @@
+"""The command line: all of `vllm serve`, our flags, and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+from sottovoce_server.settings import ServerSettings
+
+# Parsing needs vLLM, which this process must not import: one other process parses every line.
+_PARSE = """
+import contextlib, io, json, os, sys
+from vllm.entrypoints.launchers.cli_args import make_arg_parser
+from vllm.utils.argparse_utils import FlexibleArgumentParser
+from sottovoce_server import cli
+
+SHOWN = ("model", "port", "api_key", "max_model_len", "middleware", "enable_request_id_headers",
+         "default_reasoning_mode", "max_queue", "max_body_bytes", "drain_timeout_s", "ledger_gib",
+         "shutdown_timeout", "additional_config", "served_model_name")
+
+def parse(argv):
+    errors = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(errors):
+            args = cli.prepare(argv)
+    except SystemExit as exit:
+        return {"error": f"{exit.code}\\n{errors.getvalue()}"}
+    reasoning = args.reasoning_config
+    markers = reasoning and [reasoning.reasoning_start_str, reasoning.reasoning_end_str]
+    return {**{name: getattr(args, name) for name in SHOWN}, "markers": markers}
+
+def cpu_defaults(env):
+    for name in NAMES:
+        os.environ.pop(name, None)
+    os.environ.update(env)
+    cli.set_cpu_defaults()
+    return {name: os.environ.get(name) for name in NAMES}
+
+NAMES = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU", "VLLM_CPU_KVCACHE_SPACE")
+lines, envs = json.loads(sys.argv[1])
+theirs = make_arg_parser(FlexibleArgumentParser())
+serve = next(a for a in cli.build_parser()._actions if a.dest == "command").choices["serve"]
+missing = {o for a in theirs._actions for o in a.option_strings} - set(serve._option_string_actions)
+result = {"missing": sorted(missing), "parsed": [parse(line) for line in lines],
+          "env": [cpu_defaults(env) for env in envs]}
+print("RESULT" + json.dumps(result))
+"""
+
+BARE = ["serve", "org/model"]
+LINES: dict[str, list[str]] = {
+    "bare": BARE,
+    "vllms": [*BARE, "--port", "9", "--max-model-len", "4k", "--api-key", "a", "b"],
+    "ours": [
+        *BARE, "--default-reasoning-mode", "routed", "--max-queue", "5", "--max-body-bytes", "6",
+        "--drain-timeout-s", "7", "--ledger-gib", "0.5",
+    ],
+    "markers": [*BARE, "--reasoning-start", "<a>", "--reasoning-end", "</a>"],
+    "half a marker": [*BARE, "--reasoning-start", "<a>"],
+    "other half": [*BARE, "--reasoning-end", "</a>"],
+    "bad mode": [*BARE, "--default-reasoning-mode", "quiet"],
+    "bad queue": [*BARE, "--max-queue", "-1"],
+    "bad body": [*BARE, "--max-body-bytes", "0"],
+    "bad ledger": [*BARE, "--ledger-gib", "nan"],
+    "unknown flag": [*BARE, "--max-que-length", "1"],
+    "no command": [],
+    "own middleware": [*BARE, "--middleware", "a.B", "--shutdown-timeout", "3"],
+    "additional": [*BARE, "--additional-config", '{"k": 1, "sottovoce": {"soft_modes": false}}'],
+}  # fmt: skip
+ENVS: tuple[dict[str, str], ...] = (
+    {},
+    {"VLLM_CPU_KVCACHE_SPACE": "7"},
+    {"VLLM_CPU_OMP_THREADS_BIND": "0-1"},
+    {"VLLM_CPU_NUM_OF_RESERVED_CPU": "1"},
+)
+
+
+@pytest.fixture(scope="module")
+def result() -> Any:
+    """What the other process found."""
+    given = json.dumps([list(LINES.values()), ENVS])
+    env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-c", _PARSE, given], env=env, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.rpartition("RESULT")[2])
+
+
+@pytest.fixture
+def parsed(result: Any) -> dict[str, Any]:
+    """The namespaces by their line's name."""
+    return dict(zip(LINES, result["parsed"], strict=True))
+
+
+def test_every_flag_of_vllm_serve_is_there(result: Any) -> None:
+    assert result["missing"] == []
+
+
+def test_defaults(parsed: dict[str, Any]) -> None:
+    args, settings = parsed["bare"], ServerSettings()
+    for name in ("default_reasoning_mode", "max_queue", "max_body_bytes", "drain_timeout_s"):
+        assert args[name] == getattr(settings, name)
+    assert args["model"] == "org/model"
+    assert args["markers"] is None
+    assert args["enable_request_id_headers"]
+    assert args["middleware"] == ["sottovoce_server.gateway.Gateway"]
+
+
+def test_vllms_flags(parsed: dict[str, Any]) -> None:
+    args = parsed["vllms"]
+    assert (args["port"], args["max_model_len"], args["api_key"]) == (9, 4000, ["a", "b"])
+
+
+def test_our_flags(parsed: dict[str, Any]) -> None:
+    args = parsed["ours"]
+    assert args["default_reasoning_mode"] == "routed"
+    assert (args["max_queue"], args["max_body_bytes"], args["drain_timeout_s"]) == (5, 6, 7)
+    assert args["additional_config"] == {"sottovoce": {"ledger_gib": 0.5}}
+
+
+def test_markers(parsed: dict[str, Any]) -> None:
+    assert parsed["markers"]["markers"] == ["<a>", "</a>"]
+    for line in ("half a marker", "other half"):
+        assert "--reasoning-start and --reasoning-end go together" in parsed[line]["error"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("bad mode", ["--default-reasoning-mode", "quiet", "explicit"]),
+        ("bad queue", ["--max-queue is -1", "0 or more"]),
+        ("bad body", ["--max-body-bytes is 0", "more than 0"]),
+        ("bad ledger", ["--ledger-gib is nan", "more than 0"]),
+        ("unknown flag", ["--max-que-length"]),
+        ("no command", ["command"]),
+    ],
+)
+def test_bad_line(parsed: dict[str, Any], line: str, words: list[str]) -> None:
+    assert [word for word in words if word not in parsed[line]["error"]] == []
+
+
+def test_engine_outlives_the_drain(parsed: dict[str, Any]) -> None:
+    """vLLM would kill it at once, and with it what the drain waits for."""
+    assert parsed["bare"]["shutdown_timeout"] > parsed["bare"]["drain_timeout_s"]
+    assert parsed["own middleware"]["shutdown_timeout"] == 3
+
+
+def test_middleware_of_the_user_stays_inside(parsed: dict[str, Any]) -> None:
+    """vLLM puts the last one outermost."""
+    assert parsed["own middleware"]["middleware"] == ["a.B", "sottovoce_server.gateway.Gateway"]
+
+
+def test_additional_config_is_kept(parsed: dict[str, Any]) -> None:
+    expected = {"k": 1, "sottovoce": {"ledger_gib": 4.0, "soft_modes": False}}
+    assert parsed["additional"]["additional_config"] == expected
+
+
+def test_cpu_defaults_can_be_set(result: Any) -> None:
+    bind, reserved, space = (
+        "VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU", "VLLM_CPU_KVCACHE_SPACE",
+    )  # fmt: skip
+    bare, roomy, bound, reserving = result["env"]
+    if bare[space] is None:
+        pytest.skip("not a CPU: nothing is set")
+    assert bare == {bind: None, reserved: "0", space: "2"}
+    assert roomy == {bind: None, reserved: "0", space: "7"}
+    assert bound == {bind: "0-1", reserved: None, space: "2"}
+    assert reserving == {bind: None, reserved: "1", space: "2"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("max_queue", -1), ("drain_timeout_s", -1), ("max_body_bytes", 0), ("ledger_gib", -0.5)],
+)
+def test_settings_name_the_flag(field: str, value: float) -> None:
+    flag = "--" + field.replace("_", "-")
+    with pytest.raises(ValueError, match=f"{flag} is {value}; give"):
+        ServerSettings(**{field: value})  # type: ignore[arg-type]

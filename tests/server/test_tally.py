@@ -1,0 +1,125 @@
+"""Counting what the engine's outputs say about a request."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from server.stubs import END, MARKERS, START, completion, output, step
+from sottovoce_server.tally import Tally
+
+
+def tally(num_prompts: int = 1, num_per_prompt: int = 1, **fields: Any) -> Tally:
+    known = {"markers": MARKERS, "decode": lambda token: f"<{token}>", "num_layers": 3}
+    return Tally(**{**known, **fields}, num_prompts=num_prompts, num_per_prompt=num_per_prompt)
+
+
+def shown(counts: Tally, index: int) -> list[int]:
+    return [entry["token_id"] for entry in counts.take_trace(index)]
+
+
+def test_usage_by_route() -> None:
+    counts = tally()
+    routes = ["soft", "discrete", "soft", "forced", None, None]
+    counts.watch(output("chatcmpl-a", completion(0, [11, 12, 13, END, 14, 15], routes)))
+    assert counts.usage() == {
+        "reasoning_tokens": 4, "soft_steps": 2, "discrete_steps": 1, "forced_steps": 1,
+        "layers_run": 18, "layers_skipped": 0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens", "expected"),
+    [
+        ((9, START), [11, 12, END, 13], 3),
+        ((9, START), [11, 12], 2),
+        ((9,), [11, START, 12, END, 13], 2),
+        ((9,), [11, 12], 0),
+        ((START, 9, END), [11, 12], 0),
+        ((9, START), [END], 1),
+        ((9, START), [], 0),
+    ],
+)
+def test_reasoning_without_a_record(
+    prompt: tuple[int, ...], tokens: list[int], expected: int
+) -> None:
+    counts = tally()
+    counts.watch(output("chatcmpl-a", completion(0, tokens), prompt=prompt))
+    assert counts.usage()["reasoning_tokens"] == expected
+
+
+def test_no_markers_no_reasoning() -> None:
+    counts = tally(markers=None)
+    counts.watch(output("chatcmpl-a", completion(0, [11, 12])))
+    assert counts.usage()["reasoning_tokens"] == 0
+
+
+def test_nothing_seen_nothing_claimed() -> None:
+    assert tally().usage() == {}
+
+
+def test_thinking_without_routes() -> None:
+    """Outputs of a request for which the engine had no row in its ledger."""
+    for routes in (None, [None, None, None]):
+        counts = tally()
+        counts.watch(output("chatcmpl-a", completion(0, [11, END, 12], routes)))
+        assert counts.lacks_routes
+        assert counts.usage()["reasoning_tokens"] == 2
+    counts = tally()
+    counts.watch(output("chatcmpl-a", completion(0, [11, END], ["discrete", "forced"])))
+    assert not counts.lacks_routes
+    answer_only = tally()
+    answer_only.watch(output("chatcmpl-a", completion(0, [11], [None]), prompt=(START, END)))
+    assert not answer_only.lacks_routes
+
+
+def test_streamed_outputs_add_up() -> None:
+    counts = tally(num_per_prompt=2)
+    counts.watch(output("chatcmpl-a", completion(0, [11], ["soft"])))
+    assert (shown(counts, 0), shown(counts, 0), shown(counts, 1)) == ([11], [], [])
+    counts.watch(output("chatcmpl-a", completion(1, [21, 22], ["soft", "discrete"])))
+    counts.watch(output("chatcmpl-a", completion(0, [12, END], ["discrete", "forced"])))
+    assert (shown(counts, 0), shown(counts, 1)) == ([12, END], [21, 22])
+    assert counts.usage()["reasoning_tokens"] == 5
+
+
+def test_only_thinking_is_traced() -> None:
+    counts = tally()
+    counts.watch(output("chatcmpl-a", completion(0, [11, END, 12], ["soft", "forced", None])))
+    assert shown(counts, 0) == [11, END]
+
+
+@pytest.mark.parametrize("separator", ["-", "_"])
+def test_each_prompt_has_its_choices(separator: str) -> None:
+    """In whatever order their outputs come."""
+    counts = tally(num_prompts=3, num_per_prompt=2)
+    for number in (2, 0, 1):
+        request_id = f"cmpl-a-7{separator}{number}"
+        for index in (1, 0):
+            token = 100 * number + index
+            counts.watch(output(request_id, completion(index, [token], ["soft"])))
+    assert [shown(counts, i) for i in range(6)] == [[0], [1], [100], [101], [200], [201]]
+
+
+@pytest.mark.parametrize("request_id", ["chatcmpl-job-7", "cmpl-job-7-0", "resp_a_1", "resp_a_0"])
+def test_single_prompt_whatever_its_id(request_id: str) -> None:
+    counts = tally()
+    counts.watch(output(request_id, completion(0, [11], ["soft"])))
+    assert shown(counts, 0) == [11]
+
+
+def test_step_as_shown() -> None:
+    counts = tally()
+    done = completion(0, [11])
+    done.routing = [step(11, p_max=1.0000001, entropy=-1e-9, alternatives=((11, 0.75), (12, 0.25)))]
+    counts.watch(output("chatcmpl-a", done))
+    assert counts.take_trace(0) == [
+        {
+            "token_id": 11, "token": "<11>", "route": "soft", "p_max": 1.0, "entropy": 0.0,
+            "alternatives": [
+                {"token_id": 11, "token": "<11>", "weight": 0.75},
+                {"token_id": 12, "token": "<12>", "weight": 0.25},
+            ],
+        }
+    ]  # fmt: skip
