@@ -1,0 +1,125 @@
+"""`make bench`: the ratios that matter, measured in paired, interleaved runs on this machine."""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from sottovoce_server.smollm2 import smollm2_path
+
+from .engine import Engine
+from .rows import append, percentiles
+
+PROMPT = (
+    "<|im_start|>user\nExplain step by step why the sky is blue.<|im_end|>\n"
+    "<|im_start|>assistant\n<think>\n"
+)
+SAMPLING: dict[str, Any] = {"temperature": 0.6, "top_p": 0.95, "top_k": 30, "min_p": 0.001}
+LATENT = {**SAMPLING, "extra_args": {"reasoning_mode": "latent", "routing": {"cold_stop": None}}}
+ROUTED = {**SAMPLING, "extra_args": {"reasoning_mode": "routed", "routing": {"cold_stop": None}}}
+TRACED = {**SAMPLING, "extra_args": {**LATENT["extra_args"], "include_reasoning_trace": 1}}
+OPTIONS: dict[str, Any] = {
+    "max_model_len": 2048, "max_num_seqs": 64, "dtype": "bfloat16",
+    "kv_cache_memory_bytes": 3 << 30, "reasoning_parser": "deepseek_r1",
+    "disable_log_stats": True, "enable_prefix_caching": True,
+}  # fmt: skip
+
+
+def paired(a: Callable[[], float], b: Callable[[], float], rounds: int) -> list[float]:
+    """Ratios a / b of runs made in turn, in alternating order, after one of each that is dropped."""
+    a(), b()
+    ratios = []
+    for i in range(rounds):
+        first, second = (a, b) if i % 2 == 0 else (b, a)
+        x, y = first(), second()
+        ratios.append(x / y if i % 2 == 0 else y / x)
+    return ratios
+
+
+def report(name: str, parameters: dict[str, Any], metric: str, values: list[float]) -> None:
+    """Append a row and print it."""
+    append(name, parameters, metric, "ratio", values)
+    p = percentiles(values)
+    about = ", ".join(f"{k}={v}" for k, v in parameters.items())
+    print(f"{name:<22} {metric:<46} {about:<24} {p['p50']:.3f}  [{p['p20']:.3f}, {p['p80']:.3f}]")
+
+
+def bench_explicit(model: str, rounds: int, steps: int, sizes: list[int]) -> None:
+    """Throughput of `explicit` over that of stock vLLM's V1 runner."""
+    ours, stock = Engine("sottovoce", model, **OPTIONS), Engine("v1", model, **OPTIONS)
+    for name, sampling in (("greedy", {"temperature": 0.0}), ("sampled", SAMPLING)):
+        for size in sizes:
+            lengths = [steps] * size
+            ratios = paired(
+                lambda: stock.run(PROMPT, lengths, sampling),  # noqa: B023 - called at once
+                lambda: ours.run(PROMPT, lengths, sampling),  # noqa: B023
+                rounds,
+            )
+            report("explicit_vs_v1", {"concurrent": size, "sampling": name}, "throughput", ratios)
+    ours.close()
+    stock.close()
+
+
+def bench_steps(model: str, rounds: int, steps: int, sizes: list[int]) -> None:
+    """Time of a latent, a routed and a traced step over that of an explicit step."""
+    engine = Engine("sottovoce", model, **OPTIONS)
+    for size in sizes:
+        lengths = [steps] * size
+        for name, top, bottom in (
+            ("latent over explicit", LATENT, SAMPLING),
+            ("routed over explicit", ROUTED, SAMPLING),
+            ("latent with trace over latent", TRACED, LATENT),
+        ):
+            ratios = paired(
+                lambda: engine.run(PROMPT, lengths, top),  # noqa: B023 - called at once
+                lambda: engine.run(PROMPT, lengths, bottom),  # noqa: B023
+                rounds,
+            )
+            report("step", {"concurrent": size}, f"step time, {name}", ratios)
+    engine.close()
+
+
+def bench_loop(model: str, rounds: int, steps: int) -> None:
+    """Throughput over a transformers Soft Thinking loop: equal lengths, and lengths of 16 to 1024."""
+    from .soft_loop import SoftLoop
+
+    engine, loop = Engine("sottovoce", model, **OPTIONS), SoftLoop(model)
+    rng = random.Random(0)
+    spread = [int(16 * 64 ** rng.random()) for _ in range(32)]
+    for name, lengths, n in (
+        ("16 requests of equal length", [steps] * 16, rounds),
+        ("32 requests of 16 to 1024 tokens", spread, max(1, rounds // 3)),
+    ):
+        ratios = paired(
+            lambda: loop.run(PROMPT, lengths, 16),  # noqa: B023 - called at once
+            lambda: engine.run(PROMPT, lengths, LATENT),  # noqa: B023
+            n,
+        )
+        report("vs_transformers", {"batch": 16}, f"throughput, {name}", ratios)
+    engine.close()
+
+
+def main() -> None:
+    """Run all benchmarks, or those named."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("names", nargs="*", choices=["explicit", "steps", "loop", []])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 32, 64])
+    args = parser.parse_args()
+    names = args.names or ["explicit", "steps", "loop"]
+    model = str(smollm2_path())
+    print("ratio: median [p20, p80] of paired interleaved runs", file=sys.stderr)
+    if "explicit" in names:
+        bench_explicit(model, args.rounds, args.steps, args.sizes)
+    if "steps" in names:
+        bench_steps(model, args.rounds, args.steps, [s for s in args.sizes if s <= 32])
+    if "loop" in names:
+        bench_loop(model, args.rounds, args.steps)
+
+
+if __name__ == "__main__":
+    main()
