@@ -107,7 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=["explicit", "steps", "loop", []])
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--steps", type=int, default=128)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 32, 64])
     args = parser.parse_args()
     names = args.names or ["explicit", "steps", "loop"]

@@ -11,6 +11,7 @@ import triton.language as tl
 
 from .backend import uses_triton
 from .cpu.confidence import confidence_rows
+from .engine.jit import use_torch_threads
 from .layout import MAX_TOP_N, Confidence, FloatParam, IntParam, Phase, Policy, Slots, State
 
 MAX_BLOCK = 2048
@@ -152,6 +153,7 @@ def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Co
     num_rows, vocab_size = logits.shape
     if not uses_triton(logits.device):
         out = Confidence.empty(num_rows, 1, logits.device)
+        use_torch_threads()
         confidence_rows(
             logits.float().numpy(), slot_ids.numpy(), slots.ints.numpy(), slots.floats.numpy(),
             slots.state.numpy(), out.top_logits.numpy(), out.top_ids.numpy(), out.max.numpy(),

@@ -120,13 +120,11 @@ def _mix_cpu(
     weights = torch.empty((embeds.shape[0], MAX_TOP_N), dtype=torch.float32)
     n, widest = find_soft(
         slot_ids.numpy(), query_start_loc.numpy(), positions.numpy(), slots.ints.numpy(),
-        ledger.ids.numpy(), ledger.weights.numpy(), ledger.counts.numpy(), hits.numpy(),
-        ids.numpy(), weights.numpy(),
+        ledger.ids.numpy(), ledger.weights.numpy(), ledger.counts.numpy(), vocab_start,
+        table.shape[0], hits.numpy(), ids.numpy(), weights.numpy(),
     )  # fmt: skip
     if n == 0:
         return
-    ids, weights = ids[:n, :widest] - vocab_start, weights[:n, :widest]
-    weights = weights.masked_fill((ids < 0) | (ids >= table.shape[0]), 0.0)
-    ids = ids.clamp(0, table.shape[0] - 1)
-    rows = table[ids].float()
-    embeds[hits[:n]] = (torch.bmm(weights[:, None], rows)[:, 0] * scale).to(embeds.dtype)
+    rows = torch.embedding(table, ids[:n, :widest]).float()
+    mixed = torch.bmm(weights[:n, None, :widest], rows)[:, 0]
+    embeds.index_copy_(0, hits[:n], (mixed if scale == 1.0 else mixed * scale).to(embeds.dtype))

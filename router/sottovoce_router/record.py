@@ -5,8 +5,7 @@ A row that carries one ends in minus the record's width, which no token id can b
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sottovoce_kernels import RECORD_EXTRA, Record, Route
 
@@ -20,8 +19,7 @@ ROUTE_NAMES: dict[int, str] = {
 }
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One generated token: what the router did, and the alternatives of a traced request."""
 
     token_id: int
@@ -44,14 +42,27 @@ def attach(user: LogprobsTensors | None, record: Record, sampled: Any) -> Logpro
     )
 
 
-def detach(lists: LogprobsLists) -> tuple[LogprobsLists, list[list[Any]]]:
-    """Split rows into the users' columns and the records (raw rows; empty where there is none)."""
-    ids, values = lists.logprob_token_ids, lists.logprobs
-    if ids.size == 0 or ids[0, -1] >= 0:
-        return lists, []
-    start = ids.shape[1] + int(ids[0, -1])
-    raw = [[i, v] for i, v in zip(ids[:, start:].tolist(), values[:, start:].tolist(), strict=True)]
-    return lists._replace(logprob_token_ids=ids[:, :start], logprobs=values[:, :start]), raw
+def _start(lists: LogprobsLists) -> int:
+    """The record's first column, or how many columns there are if there is no record."""
+    ids = lists.logprob_token_ids
+    return int(ids.shape[1] + min(ids[0, -1], 0)) if ids.size else int(ids.shape[1])
+
+
+def rows(lists: LogprobsLists) -> list[list[Any]]:
+    """The raw records at the end of the rows; none if there is none."""
+    ids, values, start = lists.logprob_token_ids, lists.logprobs, _start(lists)
+    if start == ids.shape[1]:
+        return []
+    pairs = zip(ids.tolist(), values.tolist(), strict=True)
+    return [[i[start:], v[start:]] for i, v in pairs]
+
+
+def strip(lists: LogprobsLists) -> LogprobsLists:
+    """The users' columns alone."""
+    start = _start(lists)
+    return lists._replace(
+        logprob_token_ids=lists.logprob_token_ids[:, :start], logprobs=lists.logprobs[:, :start]
+    )
 
 
 def decode(token_id: int, raw: list[Any], is_traced: bool = True) -> Step:

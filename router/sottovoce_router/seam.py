@@ -182,13 +182,13 @@ def hook_logprobs(module: ModuleType) -> None:
 
     def make_update(original: Any) -> Any:
         def update_from_output(self: Any, output: Any) -> None:
-            from .record import detach
+            from . import record
 
-            if output.new_logprobs is not None:
-                lists, raw = detach(output.new_logprobs)
+            lists = output.new_logprobs
+            if lists is not None:
                 if self.routing is not None:
-                    self.routing.extend(raw)
-                output.new_logprobs = None if self.num_logprobs is None else lists
+                    self.routing.extend(record.rows(lists))
+                output.new_logprobs = None if self.num_logprobs is None else record.strip(lists)
             original(self, output)
 
         return update_from_output

@@ -21,7 +21,7 @@ from sottovoce_router.admission import admit
 from sottovoce_router.capabilities import Capabilities
 from sottovoce_router.params import STAMP
 from sottovoce_router.plugin import register
-from sottovoce_router.record import Step, attach, decode, detach
+from sottovoce_router.record import Step, attach, decode, rows, strip
 
 HOOKED = {
     "vllm.v1.worker.gpu.model_states": ["resolve_model_state_cls"],
@@ -182,7 +182,7 @@ def check_record_beside_logprobs() -> None:
     record = _record([(1, [(7, 0.75), (8, 0.25)]), (2, [])], width=2)
     joined = attach(user, record, None)
     assert joined.logprob_token_ids.shape == (2, 3 + 5)
-    lists, raw = detach(joined.tolists())
+    lists, raw = strip(joined.tolists()), rows(joined.tolists())
     want = user.tolists()
     for name in ("logprob_token_ids", "logprobs", "sampled_token_ranks"):
         assert np.array_equal(getattr(lists, name), getattr(want, name)), name
@@ -193,7 +193,7 @@ def check_record_beside_logprobs() -> None:
 def check_record_alone() -> None:
     """Without logprobs of anyone the rows hold the record only."""
     joined = attach(None, _record([(3, [])], width=0), torch.tensor([9]))
-    lists, raw = detach(joined.tolists())
+    lists, raw = strip(joined.tolists()), rows(joined.tolists())
     assert lists.logprob_token_ids.shape == lists.logprobs.shape == (1, 0)
     assert [decode(9, row).route for row in raw] == ["forced"]
 
@@ -210,10 +210,10 @@ def check_rows_without_a_record_pass_through() -> None:
     """Also rows that hold nothing at all."""
     for columns in (1, 4):
         lists = _user_tensors(2, columns).tolists()
-        same, raw = detach(lists)
-        assert same is lists
-        assert raw == []
-    assert detach(_user_tensors(0, 1).tolists())[1] == []
+        assert rows(lists) == []
+        for kept, given in zip(strip(lists), lists, strict=True):
+            np.testing.assert_array_equal(kept, given)
+    assert rows(_user_tensors(0, 1).tolists()) == []
 
 
 def check_a_hidden_request_sees_no_logprobs() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from scripts import run
 from sottovoce_router import Step
-from sottovoce_router.record import decode, detach, width
+from sottovoce_router.record import decode, rows, width
 
 # Each is a function of inside_vllm.py, which runs on vLLM's own classes.
 CHECKS = [
@@ -52,13 +52,13 @@ def test_a_request_without_a_trace_sees_no_alternatives() -> None:
     assert decode(7, raw, is_traced=False) == Step(7, "soft", 0.9, 0.1)
 
 
-def test_detach_of_no_rows() -> None:
+def test_no_rows_hold_no_records() -> None:
     class Lists:
         logprob_token_ids: Any = np.zeros((0, 4), dtype=np.int64)
         logprobs: Any = np.zeros((0, 4), dtype=np.float32)
 
     lists: Any = Lists()
-    assert detach(lists) == (lists, [])
+    assert rows(lists) == []
 
 
 def test_width_counts_the_fixed_columns() -> None:

@@ -21,13 +21,16 @@ def find_soft(
     ids: NDArray[np.int32],
     weights: NDArray[np.float32],
     counts: NDArray[np.int32],
+    vocab_start: int,
+    vocab_rows: int,
     hits: NDArray[np.int64],
     hit_ids: NDArray[np.int64],
     hit_weights: NDArray[np.float32],
 ) -> tuple[int, int]:
-    """List the soft tokens of a batch with their zero-padded components.
+    """List the soft tokens of a batch with their components, as rows of this vocabulary shard.
 
-    Returns how many there are, and the largest number of components.
+    Padding, and a row of another shard, has weight 0. Returns how many soft tokens there are, and
+    the largest number of components.
     """
     num_hits, widest = 0, 0
     for b in range(slot_ids.shape[0]):
@@ -42,8 +45,9 @@ def find_soft(
             if counts[row, index] == 0:
                 continue
             for j in range(hit_ids.shape[1]):
-                inside = j < counts[row, index]
-                hit_ids[num_hits, j] = ids[row, index * n + j] if inside else 0
+                local = ids[row, index * n + j] - vocab_start if j < counts[row, index] else -1
+                inside = 0 <= local < vocab_rows
+                hit_ids[num_hits, j] = local if inside else 0
                 hit_weights[num_hits, j] = weights[row, index * n + j] if inside else 0.0
             hits[num_hits] = t
             num_hits += 1

@@ -9,17 +9,26 @@ from typing import Any, TypeVar
 
 import numba
 import numpy as np
+import torch
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
-def njit(*, reorder: bool = False) -> Callable[[_Function], _Function]:
-    """Compile a function; `reorder` lets float reductions vectorise and assumes no NaN."""
+def njit(
+    *, reorder: bool = False, fuse: bool = False, parallel: bool = False
+) -> Callable[[_Function], _Function]:
+    """Compile a function.
+
+    `reorder` lets float sums vectorise; `fuse` makes a product and a sum one rounding.
+    """
     options: dict[str, Any] = {"cache": True, "nogil": True, "error_model": "numpy"}
-    if reorder:
-        options["fastmath"] = {"nnan", "nsz", "reassoc"}
+    if parallel:
+        options["parallel"] = True
+    flags = ({"nsz", "reassoc"} if reorder else set()) | ({"contract"} if fuse else set())
+    if flags:
+        options["fastmath"] = flags
 
     def compiled(function: _Function) -> _Function:
         dispatcher: _Function = numba.njit(**options)(function)
@@ -46,6 +55,17 @@ def _float_of_bits(_context: Any, bits: Any) -> Any:
 
 def _pointer(_context: Any, address: Any) -> Any:
     return _cast(types.uint64, types.voidptr, "inttoptr", cgutils.voidptr_t)
+
+
+prange: Callable[[int], range] = numba.prange
+
+
+def use_torch_threads() -> None:
+    """Let parallel loops take as many threads as torch does, which vLLM has bound to cores.
+
+    Both run on one OpenMP pool where numba's OpenMP layer loads, so no core gets two threads.
+    """
+    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
 
 
 bits_of_float: Callable[[Any], Any] = intrinsic(_bits_of_float)

@@ -26,6 +26,14 @@ _C4 = np.float32(1.0 / 24.0)
 _C5 = np.float32(1.0 / 120.0)
 _C6 = np.float32(1.0 / 720.0)
 _C7 = np.float32(1.0 / 5040.0)
+# 2^f for |f| <= 1/2 within 1e-7 relative: a minimax quintic (Remez) that is exact at 0.
+_E1 = np.float32(0.693147004)
+_E2 = np.float32(0.240222424)
+_E3 = np.float32(0.0555073358)
+_E4 = np.float32(0.00967151299)
+_E5 = np.float32(0.00132647273)
+# Adding 1.5 * 2^23 rounds a float to an integer, which then stands in its lowest bits.
+_ROUNDER = np.float32(12582912.0)
 
 
 @njit()
@@ -77,6 +85,15 @@ def fast_exp(x: Float32) -> Float32:
     tail = _C4 + r * (_C5 + r * (_C6 + r * _C7))
     value = _ONE + r + r * r * (_HALF + r * (_C3 + r * tail))
     return value * float_of_bits(np.int32((exponent + np.int32(127)) << np.int32(23)))
+
+
+@njit(fuse=True)
+def fast_exp2(x: Float32) -> Float32:
+    """2^x for -126 <= x <= 0 within 3e-7 relative, at half the work of `fast_exp`."""
+    rounded = x + _ROUNDER
+    f = x - (rounded - _ROUNDER)
+    value = ((((_E5 * f + _E4) * f + _E3) * f + _E2) * f + _E1) * f + _ONE
+    return float_of_bits(np.int32(bits_of_float(value) + (bits_of_float(rounded) << np.int32(23))))
 
 
 @njit(reorder=True)
