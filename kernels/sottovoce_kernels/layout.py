@@ -116,7 +116,8 @@ class Confidence:
     """Per row and split of the vocabulary: sums relative to the split's own maximum m.
 
     With x = (z - m) / T: sum_mix = sum exp(x), sum_xmix = sum x exp(x), sum_raw = sum exp(z - m),
-    and 0 where the slot does not ask for the raw confidence.
+    and 0 where the slot does not ask for the raw confidence. Of the candidates the slot's top_n are
+    sure to be there.
     """
 
     top_logits: torch.Tensor  # float32 [B, splits, MAX_TOP_N], descending, -inf where exhausted

@@ -38,9 +38,10 @@ def test_confidence_equals_reference(backend, rows, vocab, dtype):
         slot = int(scene.slot_ids[row])
         t = float(scene.slots.floats[slot, 1])
         a, b = reference.merge(want, row, t), reference.merge(got, row, t)
-        torch.testing.assert_close(b[0], a[0], rtol=0, atol=0, msg="top_logits")
-        live = a[0] > -torch.inf
-        assert b[1][live].tolist() == a[1][live].tolist(), "top_ids"
+        n = int(scene.slots.ints[slot, IntParam.TOP_N])
+        torch.testing.assert_close(b[0][:n], a[0][:n], rtol=0, atol=0, msg="top_logits")
+        live = a[0][:n] > -torch.inf
+        assert b[1][:n][live].tolist() == a[1][:n][live].tolist(), "top_ids"
         # Sums of up to 49,152 float32 terms in another order: 1e-5 relative.
         assert b[2:4] == pytest.approx(a[2:4], rel=1e-5), "sums"
         assert b[4] == pytest.approx(a[4], rel=2e-5, abs=2e-5), "entropy"
@@ -56,10 +57,10 @@ def test_confidence_reads_nan_as_masked(backend):
     want = reference.confidence(masked, scene.slot_ids, scene.slots)
     got = confidence(scene.logits, scene.slot_ids, scene.slots)
     for row, slot in enumerate(scene.slot_ids.tolist()):
-        t = float(scene.slots.floats[slot, 1])
+        t, n = float(scene.slots.floats[slot, 1]), int(scene.slots.ints[slot, IntParam.TOP_N])
         a, b = reference.merge(want, row, t), reference.merge(got, row, t)
-        assert torch.equal(b[0], a[0]), "top_logits"
-        assert b[1].tolist() == a[1].tolist(), "top_ids"
+        assert torch.equal(b[0][:n], a[0][:n]), "top_logits"
+        assert b[1][:n].tolist() == a[1][:n].tolist(), "top_ids"
         assert b[2:] == pytest.approx(a[2:], rel=2e-5, abs=2e-5), "sums and entropy"
 
 

@@ -18,7 +18,7 @@ _NEG_INF = np.float32(-np.inf)
 
 _POLICY, _RAW = int(IntParam.POLICY), int(IntParam.RAW_CONFIDENCE)
 _NONE, _THINK, _PHASE = int(Policy.NONE), int(Phase.THINK), int(State.PHASE)
-_TEMPERATURE = int(FloatParam.TEMPERATURE)
+_TOP_N, _TEMPERATURE = int(IntParam.TOP_N), int(FloatParam.TEMPERATURE)
 
 
 @njit(reorder=True, fuse=True)
@@ -56,13 +56,9 @@ def _take_best(
 
 
 @njit()
-def _top(
-    z: NDArray[np.float32],
-    maxima: NDArray[np.float32],
-    values: NDArray[np.float32],
-    ids: NDArray[np.int32],
-) -> None:
+def _top(z: NDArray[np.float32], values: NDArray[np.float32], ids: NDArray[np.int32]) -> None:
     """The best of a row in order, ties to the lowest id; only in chunks whose best can be one."""
+    maxima = np.empty(num_chunks(z.size), np.float32)
     fill_chunk_maxima(z, maxima)
     values[:] = _NEG_INF
     _take_best(maxima, 0, values, ids)
@@ -94,8 +90,9 @@ def confidence_rows(
         slot = slot_ids[row]
         if ints[slot, _POLICY] == _NONE or state[slot, _PHASE] != _THINK:
             continue
-        maxima = np.empty(num_chunks(z.shape[1]), np.float32)
-        _top(z[row], maxima, top_logits[row, 0], top_ids[row, 0])
+        top_n = ints[slot, _TOP_N]
+        top_logits[row, 0, top_n:], top_ids[row, 0, top_n:] = _NEG_INF, 0
+        _top(z[row], top_logits[row, 0, :top_n], top_ids[row, 0, :top_n])
         m = top_logits[row, 0, 0]
         row_max[row, 0] = m
         if m == _NEG_INF:
