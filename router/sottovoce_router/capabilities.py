@@ -106,7 +106,7 @@ class Capabilities:
             raise InvalidValueError(
                 "stop_token_ids",
                 len(sampling.all_stop_token_ids),
-                f"is more than the {MAX_STOP_IDS} stop tokens of a soft or traced request",
+                f"is more than the {MAX_STOP_IDS} stop tokens of a soft or traced request; send fewer",
             )
 
 
@@ -128,6 +128,9 @@ def _refusal(config: VllmConfig) -> str | None:
         return "is not served with speculative decoding; drop --speculative-config"
     if config.parallel_config.decode_context_parallel_size > 1:
         return "is not served with context parallelism; use --tensor-parallel-size instead"
+    if config.scheduler_config.policy == "priority":
+        # It may preempt ever more requests, and each keeps its row of the ledger.
+        return "is not served with priority scheduling; drop --scheduling-policy priority"
     if config.lora_config is not None:
         return "is not served with LoRA adapters, which may change embeddings; drop --enable-lora"
     if not _ours(config).get("soft_modes", True):

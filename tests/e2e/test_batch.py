@@ -73,3 +73,13 @@ def test_mixed_requests_are_what_each_is_alone(engine: Engine, tally: Tally, lla
     hold_same(llama, tally, requests, alone, list(engine.run(prompts).results))
     routes = [{step.route for step in result.only.steps} for result in alone]
     assert {"soft"} <= routes[0]
+
+
+def test_slots_are_clean_when_they_are_used_again(
+    engines: Engines, tally: Tally, llama: Model
+) -> None:
+    requests = mixed_requests(llama)
+    prompts = as_prompts(requests)
+    few = engines.start(llama.path, max_num_seqs=3)
+    together = list(few.run(prompts).results)
+    hold_same(llama, tally, requests, few.run_alone(prompts), together)

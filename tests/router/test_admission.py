@@ -70,7 +70,7 @@ def engine(**changes: Any) -> Any:
         "watermark_config": None,
         "additional_config": {},
         "model_config": SimpleNamespace(max_model_len=4096),
-        "scheduler_config": SimpleNamespace(max_num_seqs=8),
+        "scheduler_config": SimpleNamespace(max_num_seqs=8, policy=changes.pop("policy", "fcfs")),
     }
     config.update({key: value for key, value in changes.items() if key not in parallel})
     parallel.update({key: value for key, value in changes.items() if key in parallel})
@@ -165,6 +165,7 @@ def test_is_soft_capable_without_sampling() -> None:
         ({"use_v2_model_runner": False}, "unset VLLM_USE_V2_MODEL_RUNNER=0"),
         ({"pipeline_parallel_size": 2}, "use --tensor-parallel-size instead"),
         ({"speculative_config": object()}, "drop --speculative-config"),
+        ({"policy": "priority"}, "drop --scheduling-policy priority"),
         ({"decode_context_parallel_size": 2}, "use --tensor-parallel-size instead"),
         ({"lora_config": object()}, "drop --enable-lora"),
         ({"enable_batch_sharded_sampling": True}, "drop --enable-batch-sharded-sampling"),

@@ -142,11 +142,14 @@ class Server:
         values = [line.rsplit(" ", 1)[1] for line in lines if line.startswith(name + "{")]
         return sum(map(float, values))
 
+    def num_unfinished(self) -> int:
+        """Sequences that the engine runs or has waiting."""
+        names = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+        return int(sum(self.metric(name) for name in names))
+
     def is_idle(self) -> bool:
         """Whether the engine has nothing to do."""
-        return (
-            self.metric("vllm:num_requests_running") + self.metric("vllm:num_requests_waiting") == 0
-        )
+        return self.num_unfinished() == 0
 
     def stop(self) -> None:
         """End the process and what it started."""

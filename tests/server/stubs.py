@@ -41,7 +41,7 @@ def engine_config(**changes: Any) -> Any:
         "additional_config": {},
         "model_config": model,
         "parallel_config": parallel,
-        "scheduler_config": SimpleNamespace(max_num_seqs=8),
+        "scheduler_config": SimpleNamespace(max_num_seqs=8, policy="fcfs"),
     }
     for name, value in changes.items():
         owner, _, key = name.rpartition("__")

@@ -169,7 +169,7 @@ def test_full_queue(limited: Server) -> None:
     assert wait_for(limited.is_idle, 10)
     with limited.http() as client, ExitStack() as stack:
         for _ in range(3):
-            streamed = client.stream("POST", CHAT_ROUTE, json={**LONG, "stream": True})
+            streamed = client.stream("POST", CHAT_ROUTE, json={**LONG, "n": 24, "stream": True})
             assert stack.enter_context(streamed).status_code == 200
         for path in GENERATION:
             response = client.post(path, json={**CHAT, **GENERATION[path]})
