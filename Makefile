@@ -3,11 +3,11 @@ MODEL ?= smollm2
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help setup demo serve test lint bench
+.PHONY: help setup demo serve test lint bench train-reasoner
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 8
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
 
 setup:  ## create .venv and install into it (SOTTOVOCE_DEVICE=cpu|cuda overrides the choice)
 	@sh requirements/install.sh
@@ -29,3 +29,6 @@ lint: setup  ## check style, types and the direction of imports
 
 bench: setup  ## run the benchmarks and append their rows to benchmarks/results
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+train-reasoner: setup  ## train the tiny reasoner from scratch, or resume it (about 3 hours on 2 cores)
+	$(BIN)/python -m sottovoce_training.reasoner.train $(ARGS)

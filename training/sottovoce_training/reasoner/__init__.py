@@ -1,0 +1,1 @@
+"""The tiny reasoner: a small Llama trained from scratch on solved problems."""
