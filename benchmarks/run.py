@@ -6,6 +6,7 @@ import argparse
 import random
 import sys
 from collections.abc import Callable
+from statistics import median
 from typing import Any
 
 from sottovoce_server.smollm2 import smollm2_path
@@ -28,20 +29,27 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def paired(a: Callable[[], float], b: Callable[[], float], rounds: int) -> list[float]:
-    """Ratios a / b of runs made in turn, in alternating order, after one of each that is dropped."""
+Pair = tuple[float, float]
+
+
+def paired(a: Callable[[], float], b: Callable[[], float], rounds: int) -> list[Pair]:
+    """Seconds of a and b, run in turn, in alternating order, after one of each that is dropped."""
     a(), b()
-    ratios = []
+    pairs = []
     for i in range(rounds):
-        first, second = (a, b) if i % 2 == 0 else (b, a)
-        x, y = first(), second()
-        ratios.append(x / y if i % 2 == 0 else y / x)
-    return ratios
+        if i % 2 == 0:
+            x, y = a(), b()
+        else:
+            y, x = b(), a()
+        pairs.append((x, y))
+    return pairs
 
 
-def report(name: str, parameters: dict[str, Any], metric: str, values: list[float]) -> None:
-    """Append a row and print it."""
-    append(name, parameters, metric, "ratio", values)
+def report(name: str, parameters: dict[str, Any], metric: str, pairs: list[Pair]) -> None:
+    """Append a row of the ratios a / b, with the seconds of both, and print it."""
+    values = [a / b for a, b in pairs]
+    seconds = [round(median(side), 3) for side in zip(*pairs, strict=True)]
+    append(name, parameters, metric, "ratio", values, median_seconds=seconds)
     p = percentiles(values)
     about = ", ".join(f"{k}={v}" for k, v in parameters.items())
     print(f"{name:<22} {metric:<46} {about:<24} {p['p50']:.3f}  [{p['p20']:.3f}, {p['p80']:.3f}]")
@@ -53,12 +61,12 @@ def bench_explicit(model: str, rounds: int, steps: int, sizes: list[int]) -> Non
     for name, sampling in (("greedy", {"temperature": 0.0}), ("sampled", SAMPLING)):
         for size in sizes:
             lengths = [steps] * size
-            ratios = paired(
+            pairs = paired(
                 lambda: stock.run(PROMPT, lengths, sampling),  # noqa: B023 - called at once
                 lambda: ours.run(PROMPT, lengths, sampling),  # noqa: B023
                 rounds,
             )
-            report("explicit_vs_v1", {"concurrent": size, "sampling": name}, "throughput", ratios)
+            report("explicit_vs_v1", {"concurrent": size, "sampling": name}, "throughput", pairs)
     ours.close()
     stock.close()
 
@@ -73,12 +81,12 @@ def bench_steps(model: str, rounds: int, steps: int, sizes: list[int]) -> None:
             ("routed over explicit", ROUTED, SAMPLING),
             ("latent with trace over latent", TRACED, LATENT),
         ):
-            ratios = paired(
+            pairs = paired(
                 lambda: engine.run(PROMPT, lengths, top),  # noqa: B023 - called at once
                 lambda: engine.run(PROMPT, lengths, bottom),  # noqa: B023
                 rounds,
             )
-            report("step", {"concurrent": size}, f"step time, {name}", ratios)
+            report("step", {"concurrent": size}, f"step time, {name}", pairs)
     engine.close()
 
 
@@ -93,12 +101,12 @@ def bench_loop(model: str, rounds: int, steps: int) -> None:
         ("16 requests of equal length", [steps] * 16, rounds),
         ("32 requests of 16 to 1024 tokens", spread, max(1, rounds // 3)),
     ):
-        ratios = paired(
+        pairs = paired(
             lambda: loop.run(PROMPT, lengths, 16),  # noqa: B023 - called at once
             lambda: engine.run(PROMPT, lengths, LATENT),  # noqa: B023
             n,
         )
-        report("vs_transformers", {"batch": 16}, f"throughput, {name}", ratios)
+        report("vs_transformers", {"batch": 16}, f"throughput, {name}", pairs)
     engine.close()
 
 
