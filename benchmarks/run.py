@@ -29,6 +29,7 @@ OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
+NAMES = ["explicit", "steps", "equal", "spread"]
 Pair = tuple[float, float]
 
 
@@ -90,43 +91,44 @@ def bench_steps(model: str, rounds: int, steps: int, sizes: list[int]) -> None:
     engine.close()
 
 
-def bench_loop(model: str, rounds: int, steps: int) -> None:
-    """Throughput over a transformers Soft Thinking loop: equal lengths, and lengths of 16 to 1024."""
+def bench_loop(model: str, rounds: int, load: str, lengths: list[int]) -> None:
+    """Throughput over a transformers Soft Thinking loop on a load of these lengths."""
     from .soft_loop import SoftLoop
 
     engine, loop = Engine("sottovoce", model, **OPTIONS), SoftLoop(model)
-    rng = random.Random(0)
-    spread = [int(16 * 64 ** rng.random()) for _ in range(32)]
-    for name, lengths, n in (
-        ("16 requests of equal length", [steps] * 16, rounds),
-        ("32 requests of 16 to 1024 tokens", spread, max(1, rounds // 3)),
-    ):
-        pairs = paired(
-            lambda: loop.run(PROMPT, lengths, 16),  # noqa: B023 - called at once
-            lambda: engine.run(PROMPT, lengths, LATENT),  # noqa: B023
-            n,
-        )
-        report("vs_transformers", {"batch": 16}, f"throughput, {name}", pairs)
+    pairs = paired(
+        lambda: loop.run(PROMPT, lengths, 16), lambda: engine.run(PROMPT, lengths, LATENT), rounds
+    )
+    report("vs_transformers", {"batch": 16}, f"throughput, {load}", pairs)
     engine.close()
+
+
+def spread_lengths(count: int = 32) -> list[int]:
+    """Lengths from 16 to 1024, uniform in their logarithm, the same every time."""
+    rng = random.Random(0)
+    return [int(16 * 64 ** rng.random()) for _ in range(count)]
 
 
 def main() -> None:
     """Run all benchmarks, or those named."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=["explicit", "steps", "loop", []])
+    parser.add_argument("names", nargs="*", choices=[*NAMES, []])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=128)
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 32, 64])
     args = parser.parse_args()
-    names = args.names or ["explicit", "steps", "loop"]
+    names = args.names or NAMES
     model = str(smollm2_path())
     print("ratio: median [p20, p80] of paired interleaved runs", file=sys.stderr)
     if "explicit" in names:
         bench_explicit(model, args.rounds, args.steps, args.sizes)
     if "steps" in names:
         bench_steps(model, args.rounds, args.steps, [s for s in args.sizes if s <= 32])
-    if "loop" in names:
-        bench_loop(model, args.rounds, args.steps)
+    if "equal" in names:
+        bench_loop(model, args.rounds, "16 requests of equal length", [args.steps] * 16)
+    if "spread" in names:
+        load = "32 requests of 16 to 1024 tokens"
+        bench_loop(model, max(1, args.rounds // 3), load, spread_lengths())
 
 
 if __name__ == "__main__":
