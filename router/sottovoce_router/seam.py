@@ -1,4 +1,4 @@
-"""Every private name of vLLM that the plugin hooks into, in one place, for one pinned version.
+"""The private names of vLLM that the plugin hooks into on any device, for one pinned version.
 
 Each hook wraps a function and calls it; requests without a policy see vLLM as it is.
 """
