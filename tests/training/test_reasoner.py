@@ -1,0 +1,49 @@
+"""The tiny reasoner's recipe: what carries loss, what is held out, and resuming."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sottovoce_training.families import FAMILIES
+from sottovoce_training.reasoner import train
+from sottovoce_training.reasoner.data import IGNORED
+from sottovoce_training.reasoner.train import Run, Settings
+
+SETTINGS = Settings(num_steps=4, tokens_per_batch=512)
+
+
+def test_a_run_resumes_where_it_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "HELD_OUT_PER_FAMILY", 2)
+    run = Run(tmp_path, SETTINGS, seed=0)
+    batch = run.stream.pool(16)[0]
+    before = run.model.lm_head.weight.clone()
+    run._train_step(batch)
+    assert not torch.equal(run.model.lm_head.weight, before)
+    run.save()
+    again = Run(tmp_path, SETTINGS, seed=1)
+    assert (again.step, again.stream.num_pools) == (1, 1)
+    assert torch.equal(again.model.lm_head.weight, run.model.lm_head.weight)
+    following = [one.stream.pool(16)[0].input_ids for one in (run, again)]
+    assert torch.equal(*following)
+    assert not torch.equal(following[0][:1], batch.input_ids[:1])
+    row, labels = batch.input_ids[0], batch.labels[0]
+    text = run.tokenizer.decode(row[labels != IGNORED])
+    assert "<|im_start|>" not in text
+    assert "</think>" in text
+    assert text.endswith("<|im_end|>")
+
+
+def test_held_out_questions_are_the_test_splits() -> None:
+    found = train.held_out_questions(3)
+    assert found == {p.question for f in FAMILIES.values() for p in f.problems("test", 0, 3)}
+
+
+def test_the_rate_warms_up_and_falls_to_zero() -> None:
+    settings = Settings(num_steps=1000, warmup=100)
+    assert settings.rate(0) == pytest.approx(settings.learning_rate / 100)
+    assert settings.rate(500) == settings.learning_rate
+    assert settings.rate(850) == pytest.approx(settings.learning_rate / 2)
+    assert settings.rate(1000) == 0.0
