@@ -19,7 +19,8 @@ from .seam import after_import, wrap
 
 _RUNNER_FLAG = "VLLM_USE_V2_MODEL_RUNNER"
 _QUEUES = "vllm.distributed.device_communicators.shm_broadcast"
-_NAP_S = 50e-6
+_MIN_NAP_S, _MAX_NAP_S = 50e-6, 500e-6
+_NAP_SHARE = 1 / 16  # of the time waited so far: what a nap can add to it
 _TOP_K_TOP_P = "vllm.v1.sample.ops.topk_topp_sampler"
 
 
@@ -59,13 +60,15 @@ def _put_triton(stand_in: ModuleType) -> None:
 def _wait_asleep(module: ModuleType) -> None:
     """vLLM's processes wait for each other in a loop of sched_yield, on cores that a GPU's host has
     to spare. On a CPU the loop takes them from the model, and on two cores it kept the HTTP server
-    from running for up to a second at a time. A short sleep costs a step some 0.1 ms at most.
+    from running for up to a second at a time. Naps grow with the wait, since each one that ends for
+    nothing interrupts the model.
     """
 
     def make(original: Any) -> Any:
         def wait(self: Any, timeout_ms: int | None = None) -> None:
-            if time.monotonic() <= self.last_read + self.busy_loop_s:
-                time.sleep(_NAP_S)
+            waited_s = time.monotonic() - self.last_read
+            if waited_s <= self.busy_loop_s:
+                time.sleep(min(max(_MIN_NAP_S, _NAP_SHARE * waited_s), _MAX_NAP_S))
             else:
                 original(self, timeout_ms)
 
