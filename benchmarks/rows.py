@@ -58,16 +58,16 @@ def append(
     unit: str,
     values: Sequence[float],
     **also: Any,
-) -> dict[str, Any]:
-    """Append one row, with what else was seen, to `results/<name>.jsonl` and return it."""
-    row = {
-        "name": name,
-        "parameters": dict(parameters),
-        "metric": metric,
-        "unit": unit,
-        **{k: round(v, 5) for k, v in percentiles(values).items()},
-        "n": len(values),
-        **also,
+) -> None:
+    """Append one row of a sample's percentiles, with what else was seen."""
+    row = {"name": name, "parameters": dict(parameters), "metric": metric, "unit": unit}
+    found = {k: round(v, 5) for k, v in percentiles(values).items()}
+    write(name, {**row, **found, "n": len(values), **also})
+
+
+def write(name: str, row: Mapping[str, Any]) -> None:
+    """Append one row, with its provenance, to `results/<name>.jsonl`."""
+    provenance = {
         "machine": _machine(),
         "versions": _versions(),
         "commit": _git("rev-parse", "HEAD"),
@@ -77,5 +77,4 @@ def append(
     }
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name}.jsonl").open("a") as out:
-        out.write(json.dumps(row) + "\n")
-    return row
+        out.write(json.dumps({**row, **provenance}) + "\n")

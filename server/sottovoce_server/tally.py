@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 from sottovoce_router.capabilities import MarkerIds
@@ -57,17 +58,19 @@ class Tally:
         if not self.choices:
             return {}
         routes: Counter[str] = Counter()
-        reasoning = tokens = 0
+        reasoning = tokens = switches = 0
         for index, choice in self.choices.items():
             tokens += len(choice.token_ids)
             thinking = [s.route for s in choice.steps if s.route is not None]
             routes.update(thinking)
             reasoning += len(thinking) or self._count_thinking(index)
+            switches += sum(a != b for a, b in pairwise(thinking) if "forced" not in (a, b))
         return {
             "reasoning_tokens": reasoning,
             "soft_steps": routes["soft"],
             "discrete_steps": routes["discrete"],
             "forced_steps": routes["forced"],
+            "switches": switches,
             "layers_run": tokens * self.num_layers,
             "layers_skipped": 0,
         }

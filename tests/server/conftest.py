@@ -12,7 +12,14 @@ from server.serving import LIMITED, PLAIN, THINKING, Server, Servers
 pytest.register_assert_rewrite("server.talk")
 
 # By server, so that each is started once.
-_OURS = ("test_bad_input", "test_client", "test_options", "test_limits", "test_shutdown")
+_OURS = (
+    "test_bad_input",
+    "test_client",
+    "test_options",
+    "test_quality",
+    "test_limits",
+    "test_shutdown",
+)
 _ORDER = (*_OURS, "test_vllm_serve")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import pairwise
 from typing import Any
 
 import httpx
@@ -84,6 +85,7 @@ def assert_consistent(details: Any, trace: list[Any], num_tokens: int) -> None:
     assert details["soft_steps"] == routes.count("soft")
     assert details["discrete_steps"] == routes.count("discrete")
     assert details["forced_steps"] == routes.count("forced")
+    assert details["switches"] == sum({a, b} == {"soft", "discrete"} for a, b in pairwise(routes))
     assert details["layers_run"] == 2 * num_tokens
     assert details["layers_skipped"] == 0
 

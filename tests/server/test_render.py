@@ -60,7 +60,7 @@ def test_whole_chat() -> None:
     assert answer["routing"] == ROUTED
     assert answer["usage"]["completion_tokens_details"] == {
         "other": 1, "reasoning_tokens": 3, "soft_steps": 2, "discrete_steps": 0,
-        "forced_steps": 1, "layers_run": 6, "layers_skipped": 0,
+        "forced_steps": 1, "switches": 0, "layers_run": 6, "layers_skipped": 0,
     }  # fmt: skip
 
 

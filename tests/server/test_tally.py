@@ -25,7 +25,7 @@ def test_usage_by_route() -> None:
     counts.watch(output("chatcmpl-a", completion(0, [11, 12, 13, END, 14, 15], routes)))
     assert counts.usage() == {
         "reasoning_tokens": 4, "soft_steps": 2, "discrete_steps": 1, "forced_steps": 1,
-        "layers_run": 18, "layers_skipped": 0,
+        "switches": 2, "layers_run": 18, "layers_skipped": 0,
     }  # fmt: skip
 
 

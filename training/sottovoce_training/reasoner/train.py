@@ -51,6 +51,19 @@ def loss_of(model: Any, batch: Batch) -> torch.Tensor:
     return F.cross_entropy(logits.float(), labels[is_labelled])
 
 
+def optimizers_of(model: Any, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Muon (Jordan et al., 2024) for the layers' matrices, AdamW for the embedding and the norms."""
+    matrices = [p for p in model.model.layers.parameters() if p.ndim == 2]
+    inside = {id(p) for p in matrices}
+    others = [p for p in model.parameters() if id(p) not in inside]
+    rate, decay = settings.learning_rate, settings.weight_decay
+    return [
+        # Scaled so that both optimizers can share one learning rate.
+        torch.optim.Muon(matrices, lr=rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"),
+        torch.optim.AdamW(others, lr=rate, betas=(0.9, 0.98), weight_decay=decay),
+    ]
+
+
 class Run:
     """A training run in a directory, from which it can be resumed."""
 
@@ -62,10 +75,7 @@ class Run:
         self.model = new_model(
             len(self.tokenizer), self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         )
-        self.optimizer = torch.optim.AdamW(
-            self.model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.98),
-            weight_decay=settings.weight_decay,
-        )  # fmt: skip
+        self.optimizers = optimizers_of(self.model, settings)
         held_out = held_out_questions(HELD_OUT_PER_FAMILY)
         self.stream = Stream(self.tokenizer, held_out, settings.tokens_per_batch)
         self._resume()
@@ -85,13 +95,15 @@ class Run:
         if path.exists():
             state = torch.load(path, weights_only=True)
             self.model.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+                optimizer.load_state_dict(saved)
             self.step, self.stream.num_pools = state["step"], state["num_pools"]
 
     def save(self) -> None:
         """Write a checkpoint; an interruption leaves the one before."""
         state = {
-            "model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
             "step": self.step, "num_pools": self.stream.num_pools,
         }  # fmt: skip
         torch.save(state, self.out / "checkpoint.tmp")
@@ -108,15 +120,17 @@ class Run:
         return shares["all"]
 
     def _train_step(self, batch: Batch) -> float:
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.settings.rate(self.step)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self.settings.rate(self.step)
         loss = loss_of(self.model, batch)
         if not math.isfinite(loss.item()):
             raise FloatingPointError(f"step {self.step}: the loss is {loss.item()}")
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return loss.item()
 

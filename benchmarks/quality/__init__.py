@@ -1,0 +1,1 @@
+"""Accuracy, length and time of every mode, through any OpenAI-compatible endpoint."""

@@ -1,0 +1,71 @@
+"""Arms: what a run asks of the server, by name, and how it samples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Arm:
+    """A reasoning mode with its parameters; `body` is what a request gains."""
+
+    name: str
+    body: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn: OpenAI's fields, and vLLM's further ones."""
+
+    name: str
+    fields: dict[str, Any]
+    extra: dict[str, Any]
+
+    def seed(self, sample: int) -> int:
+        """The request's seed: a run can be repeated, and its samples differ."""
+        return 1000 + sample
+
+
+# The sampling of ThinkRouter's and Soft Thinking's published configurations.
+SAMPLINGS: dict[str, Sampling] = {
+    "greedy": Sampling("greedy", {"temperature": 0.0}, {}),
+    "t0.6": Sampling(
+        "t0.6", {"temperature": 0.6, "top_p": 0.95}, {"top_k": 30, "min_p": 0.001}
+    ),
+}  # fmt: skip
+
+
+def _routed(policy: str, parameter: str) -> Callable[[float], dict[str, Any]]:
+    return lambda value: {
+        "reasoning_mode": "routed", "routing": {"policy": policy, parameter: value}
+    }  # fmt: skip
+
+
+_PLAIN: dict[str, dict[str, Any]] = {
+    "plain": {},  # servers that know no modes
+    "explicit": {"reasoning_mode": "explicit"},
+    "latent": {"reasoning_mode": "latent"},
+}
+_WITH_VALUE: dict[str, Callable[[float], dict[str, Any]]] = {
+    "routed": _routed("thinkrouter", "threshold"),
+    "adaptive_greedy": _routed("adaptive_greedy", "threshold"),
+    "random": _routed("random", "soft_share"),
+}
+
+
+def parse_arm(name: str) -> Arm:
+    """`explicit`, `latent`, `plain`, `routed@0.7`, `adaptive_greedy@0.7` or `random@0.53`.
+
+    Raises:
+        ValueError: for any other name.
+    """
+    kind, has_value, value = name.partition("@")
+    if not has_value and kind in _PLAIN:
+        return Arm(name, _PLAIN[kind])
+    try:
+        return Arm(name, _WITH_VALUE[kind](float(value)))
+    except (KeyError, ValueError):
+        known = [*_PLAIN, *(f"{kind}@NUMBER" for kind in _WITH_VALUE)]
+        raise ValueError(f"{name!r} is not an arm: give one of {', '.join(known)}") from None

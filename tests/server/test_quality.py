@@ -1,0 +1,77 @@
+"""The accuracy harness against a real server: what it counts, resuming, the matched control."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+from benchmarks.quality.__main__ import main
+from benchmarks.quality.drive import read_samples
+from benchmarks.quality.report import write_report
+from benchmarks.quality.study import Settings, Study
+
+from server.serving import MODEL, Server
+
+COUNT = 3
+
+
+def settings(server: Server) -> Settings:
+    return Settings(
+        url=f"{server.base}/v1", model=MODEL, tasks=("gym:chain_sum",), count=COUNT, split="test",
+        max_tokens=24, concurrency=4,
+    )  # fmt: skip
+
+
+def run(study: Study, arm: str, num_samples: int = 1) -> None:
+    asyncio.run(study.run(arm, "greedy", num_samples, "none"))
+
+
+def test_a_study_counts_resumes_and_reports(server: Server, tmp_path: Path) -> None:
+    study = Study(tmp_path / "s", settings(server))
+    for arm in ("explicit", "routed@0.5"):
+        run(study, arm, 2)
+    run(study, "random@routed@0.5")
+    explicit, routed = study.samples("explicit", "greedy"), study.samples("routed@0.5", "greedy")
+    assert len(explicit) == len(routed) == 2 * COUNT
+    assert all(s.error is None and s.tokens == 24 and s.seconds > 0 for s in explicit + routed)
+    assert all(s.thinking == 24 and s.soft == 0 for s in explicit)
+    steps = sum(s.thinking or 0 for s in routed)
+    share = sum(s.soft or 0 for s in routed) / steps
+    control = study.arm("random@routed@0.5", "greedy").body["routing"]
+    assert control == {"policy": "random", "soft_share": round(share, 4)}
+
+    path = tmp_path / "s" / "explicit--greedy.jsonl"
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(lines[:-1]) + "\n" + lines[-1][:20])  # killed while it wrote
+    kept = read_samples(path)
+    run(study, "explicit", 2)
+    again = study.samples("explicit", "greedy")
+    assert again[: len(kept)] == kept
+    assert {s.key for s in again} == {s.key for s in explicit}
+
+    text = write_report(study, 10.0, publish=False)
+    assert "| `random@routed@0.5` |" in text
+    assert (tmp_path / "s" / "plot-greedy.png").stat().st_size > 1000
+
+
+def test_a_failing_endpoint_is_counted_and_asked_again(server: Server, tmp_path: Path) -> None:
+    study = Study(tmp_path, settings(server))
+    path = tmp_path / "latent--greedy.jsonl"
+    run(study, "latent")
+    good = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text(json.dumps({**good[0], "error": "APIError: gone"}) + "\n")
+    assert study.outcome("latent", "greedy").num_errors == 1
+    run(study, "latent")
+    assert study.outcome("latent", "greedy").num_errors == 0
+    assert len(study.samples("latent", "greedy")) == COUNT
+
+
+def test_the_command_asks_and_prints(server: Server, tmp_path: Path, capsys: object) -> None:
+    where = ["--url", f"{server.base}/v1", "--model", MODEL, "--out", str(tmp_path / "c")]
+    small = ["--count", "1", "--max-tokens", "8", "--task", "gym:gcd"]
+    main(["run", *where, *small, "--arm", "explicit"])
+    main(["report", str(tmp_path / "c")])
+    printed = capsys.readouterr().out  # type: ignore[attr-defined]
+    assert "explicit: " in printed
+    assert "1 problems, 1 samples" in printed
