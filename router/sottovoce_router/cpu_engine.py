@@ -19,8 +19,10 @@ from .seam import after_import, wrap
 
 _RUNNER_FLAG = "VLLM_USE_V2_MODEL_RUNNER"
 _QUEUES = "vllm.distributed.device_communicators.shm_broadcast"
-_MIN_NAP_S, _MAX_NAP_S = 50e-6, 500e-6
-_NAP_SHARE = 1 / 16  # of the time waited so far: what a nap can add to it
+_NAP_S = 50e-6
+_SHORT_WAIT_S = 1e-3
+_IDLE_S = 1.0  # vLLM's own
+_POLL_MS = 2  # what a lost notification costs at most
 _TOP_K_TOP_P = "vllm.v1.sample.ops.topk_topp_sampler"
 
 
@@ -60,17 +62,20 @@ def _put_triton(stand_in: ModuleType) -> None:
 def _wait_asleep(module: ModuleType) -> None:
     """vLLM's processes wait for each other in a loop of sched_yield, on cores that a GPU's host has
     to spare. On a CPU the loop takes them from the model, and on two cores it kept the HTTP server
-    from running for up to a second at a time. Naps grow with the wait, since each one that ends for
-    nothing interrupts the model.
+    from running for up to a second at a time. A short wait naps, for a nap ends sooner than a
+    notification comes; a longer one waits for it, since a nap that ends for nothing interrupts the
+    model. Notifications get lost, so none is waited for long until vLLM would call it idle.
     """
 
     def make(original: Any) -> Any:
         def wait(self: Any, timeout_ms: int | None = None) -> None:
             waited_s = time.monotonic() - self.last_read
-            if waited_s <= self.busy_loop_s:
-                time.sleep(min(max(_MIN_NAP_S, _NAP_SHARE * waited_s), _MAX_NAP_S))
-            else:
-                original(self, timeout_ms)
+            if waited_s <= _SHORT_WAIT_S:
+                time.sleep(_NAP_S)
+                return
+            is_idle = waited_s > _IDLE_S
+            self.busy_loop_s = 0.0  # or the original would spin
+            original(self, timeout_ms if is_idle else _POLL_MS)
 
         return wait
 
