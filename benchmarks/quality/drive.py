@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 from openai import APIError, AsyncOpenAI
 from tqdm import tqdm
 
@@ -118,7 +119,7 @@ class Collector:
         clock = time.perf_counter()
         try:
             sample = await self._stream(client, problem, blank, clock)
-        except APIError as error:
+        except (APIError, httpx.HTTPError) as error:  # the latter when a stream breaks off
             sample = replace(blank, error=f"{type(error).__name__}: {error}")
         return replace(sample, seconds=round(time.perf_counter() - clock, 4))
 
