@@ -24,7 +24,7 @@ LATENT = {**SAMPLING, "extra_args": {"reasoning_mode": "latent", "routing": {"co
 ROUTED = {**SAMPLING, "extra_args": {"reasoning_mode": "routed", "routing": {"cold_stop": None}}}
 TRACED = {**SAMPLING, "extra_args": {**LATENT["extra_args"], "include_reasoning_trace": 1}}
 OPTIONS: dict[str, Any] = {
-    "max_model_len": 2048, "max_num_seqs": 64, "dtype": "bfloat16",
+    "max_model_len": 2048, "max_num_seqs": 64,
     "kv_cache_memory_bytes": 3 << 30, "reasoning_parser": "deepseek_r1",
     "disable_log_stats": True, "enable_prefix_caching": True,
 }  # fmt: skip
@@ -64,9 +64,10 @@ def report(name: str, parameters: dict[str, Any], metric: str, pairs: list[Pair]
     print(f"{name:<22} {metric:<46} {about:<24} {p['p50']:.3f}  [{p['p20']:.3f}, {p['p80']:.3f}]")
 
 
-def bench_explicit(model: str, rounds: int, steps: int, sizes: list[int]) -> None:
+def bench_explicit(model: str, dtype: str, rounds: int, steps: int, sizes: list[int]) -> None:
     """Throughput of `explicit` over that of stock vLLM's V1 runner."""
-    ours, stock = Engine("sottovoce", model, **OPTIONS), Engine("v1", model, **OPTIONS)
+    ours = Engine("sottovoce", model, dtype=dtype, **OPTIONS)
+    stock = Engine("v1", model, dtype=dtype, **OPTIONS)
     for name, sampling in (("greedy", {"temperature": 0.0}), ("sampled", SAMPLING)):
         for size in sizes:
             lengths = [steps] * size
@@ -75,14 +76,15 @@ def bench_explicit(model: str, rounds: int, steps: int, sizes: list[int]) -> Non
                 lambda: ours.run(PROMPT, lengths, sampling),  # noqa: B023
                 rounds,
             )
-            report("explicit_vs_v1", {"concurrent": size, "sampling": name}, "throughput", pairs)
+            parameters = {"concurrent": size, "sampling": name, "dtype": dtype, "steps": steps}
+            report("explicit_vs_v1", parameters, "throughput", pairs)
     ours.close()
     stock.close()
 
 
-def bench_steps(model: str, rounds: int, steps: int, sizes: list[int]) -> None:
+def bench_steps(model: str, dtype: str, rounds: int, steps: int, sizes: list[int]) -> None:
     """Time of a latent, a routed and a traced step over that of an explicit step."""
-    engine = Engine("sottovoce", model, **OPTIONS)
+    engine = Engine("sottovoce", model, dtype=dtype, **OPTIONS)
     for size in sizes:
         lengths = [steps] * size
         for name, top, bottom in (
@@ -95,19 +97,20 @@ def bench_steps(model: str, rounds: int, steps: int, sizes: list[int]) -> None:
                 lambda: engine.run(PROMPT, lengths, bottom),  # noqa: B023
                 rounds,
             )
-            report("step", {"concurrent": size}, f"step time, {name}", pairs)
+            parameters = {"concurrent": size, "dtype": dtype, "steps": steps}
+            report("step", parameters, f"step time, {name}", pairs)
     engine.close()
 
 
-def bench_loop(model: str, rounds: int, load: str, lengths: list[int]) -> None:
+def bench_loop(model: str, dtype: str, rounds: int, load: str, lengths: list[int]) -> None:
     """Throughput over a transformers Soft Thinking loop on a load of these lengths."""
     from .soft_loop import SoftLoop
 
-    engine, loop = Engine("sottovoce", model, **OPTIONS), SoftLoop(model)
+    engine, loop = Engine("sottovoce", model, dtype=dtype, **OPTIONS), SoftLoop(model, dtype)
     pairs = paired(
         lambda: loop.run(PROMPT, lengths, 16), lambda: engine.run(PROMPT, lengths, LATENT), rounds
     )
-    report("vs_transformers", {"batch": 16}, f"throughput, {load}", pairs)
+    report("vs_transformers", {"batch": 16, "dtype": dtype}, f"throughput, {load}", pairs)
     engine.close()
 
 
@@ -123,20 +126,21 @@ def main() -> None:
     parser.add_argument("names", nargs="*", choices=[*NAMES, []])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=128)
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 32, 64])
     args = parser.parse_args()
     names = args.names or NAMES
-    model = str(smollm2_path())
+    model, dtype = str(smollm2_path()), args.dtype
     print("ratio: median [p20, p80] of paired interleaved runs", file=sys.stderr)
     if "explicit" in names:
-        bench_explicit(model, args.rounds, args.steps, args.sizes)
+        bench_explicit(model, dtype, args.rounds, args.steps, args.sizes)
     if "steps" in names:
-        bench_steps(model, args.rounds, args.steps, [s for s in args.sizes if s <= 32])
+        bench_steps(model, dtype, args.rounds, args.steps, [s for s in args.sizes if s <= 32])
     if "equal" in names:
-        bench_loop(model, args.rounds, "16 requests of equal length", [args.steps] * 16)
+        bench_loop(model, dtype, args.rounds, "16 requests of equal length", [args.steps] * 16)
     if "spread" in names:
         load = "32 requests of 16 to 1024 tokens"
-        bench_loop(model, max(1, args.rounds // 3), load, spread_lengths())
+        bench_loop(model, dtype, max(1, args.rounds // 3), load, spread_lengths())
 
 
 if __name__ == "__main__":

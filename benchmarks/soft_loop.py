@@ -12,12 +12,14 @@ TEMPERATURE, TOP_K, TOP_P, MIN_P, TOP_N = 0.6, 30, 0.95, 0.001, 10
 
 
 class SoftLoop:
-    """The model in bfloat16, with a key-value cache, one mixture a step."""
+    """The model, with a key-value cache, one mixture a step."""
 
-    def __init__(self, model_path: str) -> None:
+    def __init__(self, model_path: str, dtype: str) -> None:
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
-        self._model: Any = AutoModelForCausalLM.from_pretrained(model_path, dtype=torch.bfloat16)
+        self._model: Any = AutoModelForCausalLM.from_pretrained(
+            model_path, dtype=getattr(torch, dtype)
+        )
         self._model.eval()
         self._tokenizer: Any = AutoTokenizer.from_pretrained(model_path)
         self._table = self._model.get_input_embeddings().weight

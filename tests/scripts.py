@@ -23,18 +23,32 @@ def say(result: Any) -> None:
     print(_MARK + json.dumps(result), flush=True)
 
 
-@functools.cache
-def run(script: str, *arguments: str) -> list[Any]:
-    """What a script, named by its path under `tests`, had to say."""
+def _said(output: str) -> list[Any]:
+    lines = output.splitlines()
+    return [json.loads(line.removeprefix(_MARK)) for line in lines if line.startswith(_MARK)]
+
+
+def _execute(script: str, arguments: tuple[str, ...], variables: dict[str, str]) -> tuple[str, str]:
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
-    environment.update(PYTHONPATH=str(TESTS), VLLM_LOGGING_LEVEL="ERROR")
     done = subprocess.run(
         [sys.executable, str(TESTS / script), *arguments],
-        env=environment,
+        env={**environment, "PYTHONPATH": str(TESTS), **variables},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-8000:]
-    lines = done.stdout.splitlines()
-    return [json.loads(line.removeprefix(_MARK)) for line in lines if line.startswith(_MARK)]
+    return done.stdout, done.stderr
+
+
+@functools.cache
+def run(script: str, *arguments: str) -> list[Any]:
+    """What a script, named by its path under `tests`, had to say."""
+    return _said(_execute(script, arguments, {"VLLM_LOGGING_LEVEL": "ERROR"})[0])
+
+
+def run_with_log(script: str, *arguments: str, **variables: str) -> tuple[Any, str]:
+    """The one thing that a script said, and all that was printed."""
+    output, errors = _execute(script, arguments, variables)
+    (said,) = _said(output)
+    return said, output + errors

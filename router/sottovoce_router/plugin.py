@@ -7,9 +7,11 @@ def register() -> None:
     """Put the hooks in place. vLLM only logs what goes wrong here, so tests look for the effect."""
     from vllm.platforms import current_platform
 
-    from . import cpu_engine, seam
+    from . import cpu_compile, cpu_engine, cpu_process, seam
 
     seam.check_version()
     if current_platform.is_cpu():
         cpu_engine.install()
+        cpu_process.install()
+        cpu_compile.install()
     seam.install()

@@ -261,7 +261,24 @@ def hook_generate(module: ModuleType) -> None:
     wrap(module.AsyncLLM, "generate", make)
 
 
+def hook_compile_cache(module: ModuleType) -> None:
+    """`vllm.compilation.caching`: a model compiled for token ids is not one compiled for embeddings.
+
+    vLLM loads what an earlier start compiled without checking its guards, so one of a start before
+    the plugin was installed must not be found.
+    """
+
+    def make(original: Any) -> Any:
+        def aot_compile_hash_factors(vllm_config: Any) -> Any:
+            return [*original(vllm_config), "sottovoce: inputs_embeds"]
+
+        return aot_compile_hash_factors
+
+    wrap(module, "aot_compile_hash_factors", make)
+
+
 HOOKS: dict[str, Callable[[ModuleType], None]] = {
+    "vllm.compilation.caching": hook_compile_cache,
     "vllm.v1.worker.gpu.model_states": hook_model_state,
     "vllm.v1.worker.gpu.model_runner": hook_finish,
     "vllm.v1.core.kv_cache_utils": hook_block_hash,

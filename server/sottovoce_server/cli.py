@@ -26,6 +26,21 @@ def set_cpu_defaults() -> None:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_GIB)
 
 
+def _cpu_dtype(dtype: str) -> str:
+    """float32 for `auto` on an x86 CPU without bfloat16 units.
+
+    Seen on an AMD EPYC with AVX2 only: 32 concurrent requests ran 4.5 times as fast in float32 as in
+    bfloat16, a prompt of 4,096 tokens 7 times, a single request 0.6 times.
+    """
+    import torch
+    from vllm.platforms import CpuArchEnum, current_platform
+
+    is_x86 = current_platform.get_cpu_architecture() == CpuArchEnum.X86
+    if dtype != "auto" or not current_platform.is_cpu() or not is_x86:
+        return dtype
+    return dtype if torch.cpu._is_avx512_bf16_supported() else "float32"
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of `sottovoce`, with every flag of `vllm serve` under `serve`."""
     from vllm.entrypoints.launchers.cli_args import make_arg_parser
@@ -73,6 +88,7 @@ def prepare(argv: list[str]) -> argparse.Namespace:
     args.enable_request_id_headers = True
     # vLLM kills API servers and engines that outlive this; 0 would abort what drain.py waits for.
     args.shutdown_timeout = args.shutdown_timeout or settings.drain_timeout_s + _STOP_GRACE_S
+    args.dtype = _cpu_dtype(args.dtype)
     _hand_to_plugin(args, settings)
     _apply_reasoning_markers(args, settings)
     validate_parsed_serve_args(args)

@@ -23,6 +23,7 @@ _ORDER = (
     "preemption",
     "transparency",
     "cuda_path",
+    "cpu_start",
 )
 _TALLY = Tally()
 

@@ -24,6 +24,7 @@ from sottovoce_router.plugin import register
 from sottovoce_router.record import Step, attach, decode, rows, strip
 
 HOOKED = {
+    "vllm.compilation.caching": ["aot_compile_hash_factors"],
     "vllm.v1.worker.gpu.model_states": ["resolve_model_state_cls"],
     "vllm.v1.worker.gpu.model_runner": ["GPUModelRunner.finish_requests"],
     "vllm.v1.core.kv_cache_utils": ["generate_block_hash_extra_keys"],
@@ -89,6 +90,17 @@ def check_registering_again_wraps_once() -> None:
     assert before == after
     twice = [name for name, f in after.items() if hasattr(f.__wrapped__, MARK)]
     assert twice == []
+
+
+def check_compiled_models_are_found_by_what_they_take() -> None:
+    """Stock vLLM compiles for token ids and would load that, unchecked, for embeddings."""
+    from vllm.compilation import caching
+    from vllm.config import VllmConfig
+
+    config = VllmConfig()
+    stock = caching.aot_compile_hash_factors.__wrapped__(config)
+    assert caching.aot_compile_hash_factors(config)[: len(stock)] == stock
+    assert len(caching.aot_compile_hash_factors(config)) > len(stock)
 
 
 def check_only_ended_requests_are_finished() -> None:
