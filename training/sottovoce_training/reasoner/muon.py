@@ -21,7 +21,8 @@ def orthogonal(matrix: torch.Tensor, num_iterations: int = 5) -> torch.Tensor:
     for _ in range(num_iterations):
         gram = x @ x.T
         x = a * x + torch.addmm(gram, gram, gram, beta=b, alpha=c) @ x
-    return x.T if is_tall else x
+    result: torch.Tensor = x.T if is_tall else x
+    return result
 
 
 class Muon(torch.optim.Optimizer):
