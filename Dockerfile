@@ -35,4 +35,4 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=600s --retries=3 \
     CMD ["python3", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
 ENTRYPOINT ["sottovoce"]
-CMD ["serve", "Qwen/Qwen3-4B", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["serve", "Qwen/Qwen3-4B", "--reasoning-parser", "qwen3", "--host", "0.0.0.0", "--port", "8000"]

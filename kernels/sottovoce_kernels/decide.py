@@ -186,21 +186,23 @@ def _decide_kernel(
             SPLITS, PADDED, TOP,
         )  # fmt: skip
         lanes = tl.arange(0, TOP)
-        some = tl.max(top, axis=0) > float("-inf")
+        some = (tl.max(top, axis=0) > float("-inf")) & (tl.max(top, axis=0) < float("inf"))
         first = tl.maximum(tl.max(top, axis=0), -3.0e38)
         best = tl.sum(tl.where(lanes == 0, ids, 0), axis=0).to(tl.int64)
         mass = tl.where(tl.load(ints_ptr + _RAW) == 1, sum_raw, sum_mix)
-        p_max = 1.0 / tl.maximum(mass, 1.0)
+        p_max = tl.where(some, 1.0 / tl.maximum(mass, 1.0), 0.0)
+        entropy = tl.where(some, entropy, 0.0)
 
         keep, w, banned = _mixture(
             top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr + slot * STOPS, special_ptr,
             TOP, STOPS,
         )  # fmt: skip
+        keep = keep & some
         kept = tl.sum(keep.to(tl.int32), axis=0)
         place = tl.cumsum(keep.to(tl.int32), axis=0) - 1
 
         # Route and token.
-        cold = tl.where(entropy < tl.load(floats_ptr + _COLD_H), cold + 1, 0)
+        cold = tl.where(some & (entropy < tl.load(floats_ptr + _COLD_H)), cold + 1, 0)
         cold_steps = tl.load(ints_ptr + _COLD_STEPS)
         force = some & ((forcing > 0) | ((cold_steps > 0) & (cold >= cold_steps)))
         budget = some & (first >= _FORCED_LOGIT)

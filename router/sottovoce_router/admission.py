@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from .capabilities import Capabilities
-from .params import REQUEST_KEYS, STAMP, parse
+from .errors import InvalidValueError
+from .params import REQUEST_KEYS, STAMP, RoutingParams, parse
 
 
 def admit(request: Any, capabilities: Capabilities) -> None:
@@ -17,6 +18,7 @@ def admit(request: Any, capabilities: Capabilities) -> None:
     Raises:
         RoutingError: the request is refused.
     """
+    _check_prompt(request, capabilities)
     sampling = request.sampling_params
     if sampling is None:
         return
@@ -30,9 +32,10 @@ def admit(request: Any, capabilities: Capabilities) -> None:
     params = parse(extra)
     if params.policy == "observe" and capabilities.refusal:
         return
-    capabilities.check(params, sampling)
     if params.policy is None:
         return
+    _shorten(request, params, capabilities)
+    capabilities.check(params, sampling)
     # The record rides on the log-probability channel, which opens only for who asks for logprobs.
     hides_logprobs = sampling.num_logprobs is None
     if hides_logprobs:
@@ -40,6 +43,24 @@ def admit(request: Any, capabilities: Capabilities) -> None:
     rest = {key: value for key, value in extra.items() if key not in REQUEST_KEYS}
     stamp = {"params": params.as_dict(), "hides_logprobs": hides_logprobs}
     sampling.extra_args = {**rest, STAMP: stamp}
+
+
+def _check_prompt(request: Any, capabilities: Capabilities) -> None:
+    if request.prompt_embeds is not None and capabilities.lacks_prompt_embeds:
+        raise InvalidValueError(
+            "prompt_embeds", "(a tensor)", "is not served on a CPU; send the prompt as text"
+        )
+
+
+def _shorten(request: Any, params: RoutingParams, capabilities: Capabilities) -> None:
+    """Let a request that may fill the context, as one without max_tokens does, fill the ledger."""
+    sampling, prompt = request.sampling_params, request.prompt_token_ids or ()
+    if (
+        sampling.max_tokens is None
+        or len(prompt) + sampling.max_tokens == capabilities.max_model_len
+    ):
+        fits = capabilities.max_tokens(params)
+        sampling.max_tokens = min(sampling.max_tokens or fits, fits)
 
 
 def is_soft_capable(sampling: Any) -> bool:

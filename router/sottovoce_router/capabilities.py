@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sottovoce_kernels import MAX_STOP_IDS
+from sottovoce_kernels.engine import CpuTriton
 
 from .errors import InvalidValueError, PluginError, UnsupportedModeError
 from .params import RoutingParams
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LEDGER_TOP_N = 10  # entries a ledger position holds on average
 DEFAULT_LEDGER_GIB = 4.0
+MAX_TEMPERATURE = 100.0  # of soft and traced requests, as of mix_temperature
 _LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 16  # per position: entries, count and state
 
 
@@ -69,17 +71,29 @@ class Capabilities:
     refusal: str | None
     ledger_entries: int
     ledger_positions: int
+    max_model_len: int
+    lacks_prompt_embeds: bool = False  # a CPU's kernels do not read them
 
     @classmethod
     def from_config(cls, config: VllmConfig) -> Capabilities:
         """Read an engine's configuration."""
         positions = ledger_positions(config)
-        return cls(_refusal(config), positions * DEFAULT_LEDGER_TOP_N, positions)
+        return cls(
+            refusal=_refusal(config),
+            ledger_entries=positions * DEFAULT_LEDGER_TOP_N,
+            ledger_positions=positions,
+            max_model_len=int(config.model_config.max_model_len),
+            lacks_prompt_embeds=_lacks_prompt_embeds(),
+        )
 
     @property
     def modes(self) -> list[str]:
         """The reasoning modes on offer."""
         return ["explicit"] if self.refusal else ["explicit", "latent", "routed"]
+
+    def max_tokens(self, params: RoutingParams) -> int:
+        """Tokens that a row of the ledger holds for a request; a traced explicit one writes too."""
+        return min(self.ledger_positions, self.ledger_entries // params.top_n)
 
     def check(self, params: RoutingParams, sampling: SamplingParams) -> None:
         """Refuse what this engine cannot serve; an untraced explicit request needs nothing of ours.
@@ -91,8 +105,7 @@ class Capabilities:
             return
         if self.refusal:
             raise UnsupportedModeError(params.mode, self.refusal)
-        # A traced explicit request writes to the ledger too: what it did, if no soft input.
-        fits = min(self.ledger_positions, self.ledger_entries // params.top_n)
+        fits = self.max_tokens(params)
         if (sampling.max_tokens or 0) > fits:
             lower, leave_out = "lower routing.top_n", "leave out include_reasoning_trace"
             raise InvalidValueError(
@@ -102,12 +115,22 @@ class Capabilities:
                 f"{params.top_n}; lower it, "
                 f"{lower if params.is_soft_capable else leave_out}, or raise --ledger-gib",
             )
+        if sampling.temperature > MAX_TEMPERATURE:
+            raise InvalidValueError(
+                "temperature", sampling.temperature, f"is more than {MAX_TEMPERATURE}; lower it"
+            )
         if len(sampling.all_stop_token_ids) > MAX_STOP_IDS:
             raise InvalidValueError(
                 "stop_token_ids",
                 len(sampling.all_stop_token_ids),
                 f"is more than the {MAX_STOP_IDS} stop tokens of a soft or traced request; send fewer",
             )
+
+
+def _lacks_prompt_embeds() -> bool:
+    import vllm.triton_utils
+
+    return isinstance(vllm.triton_utils.triton, CpuTriton)
 
 
 def _refusal(config: VllmConfig) -> str | None:
@@ -131,6 +154,9 @@ def _refusal(config: VllmConfig) -> str | None:
     if config.scheduler_config.policy == "priority":
         # It may preempt ever more requests, and each keeps its row of the ledger.
         return "is not served with priority scheduling; drop --scheduling-policy priority"
+    if config.kv_transfer_config is not None:
+        # Some connectors find blocks by token ids, which soft inputs do not have.
+        return "is not served with KV cache transfer; drop --kv-transfer-config"
     if config.lora_config is not None:
         return "is not served with LoRA adapters, which may change embeddings; drop --enable-lora"
     if not _ours(config).get("soft_modes", True):

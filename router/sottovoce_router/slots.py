@@ -11,7 +11,16 @@ from vllm.sampling_params import SamplingParams
 from vllm.utils.torch_utils import async_tensor_h2d
 from vllm.v1.worker.gpu.buffer_utils import UvaBackedTensor
 
-from sottovoce_kernels import MAX_STOP_IDS, FloatParam, IntParam, Phase, Policy, Slots, State
+from sottovoce_kernels import (
+    MAX_STOP_IDS,
+    MAX_TOP_N,
+    FloatParam,
+    IntParam,
+    Phase,
+    Policy,
+    Slots,
+    State,
+)
 from sottovoce_kernels.layout import NUM_FLOAT_PARAMS, NUM_INT_PARAMS, NUM_STATE
 
 from .capabilities import MarkerIds
@@ -88,11 +97,12 @@ class SlotTable:
         self, slot: int, params: RoutingParams, sampling: SamplingParams, row: int, prompt_len: int
     ) -> None:
         ints, floats = self._ints.np[slot], self._floats.np[slot]
-        stops = sorted(sampling.all_stop_token_ids)
+        # Ids that no vocabulary has are no int32 either, and never generated.
+        stops = sorted(i for i in sampling.all_stop_token_ids if 0 <= i < 2**31)
         temperature = params.mix_temperature or sampling.temperature or 1.0
         ints[IntParam.POLICY] = params.spec.code
         ints[IntParam.TOP_N] = params.top_n
-        ints[IntParam.TOP_K] = max(sampling.top_k, 0)
+        ints[IntParam.TOP_K] = min(max(sampling.top_k, 0), MAX_TOP_N)  # more filters nothing
         ints[IntParam.RAW_CONFIDENCE] = params.confidence == "raw"
         ints[IntParam.COLD_STEPS] = params.cold_stop.steps
         ints[IntParam.LEDGER_ROW] = row

@@ -26,7 +26,9 @@ from .translate import GENERATION_ROUTES, SAGEMAKER_ROUTE, Translation, endpoint
 
 OPEN_ROUTES = frozenset({"/health", "/ready", "/metrics", "/ping"})
 # They generate too, but their protocols have no place for our fields.
-_OTHER_GENERATION = frozenset({"/inference/v1/generate", "/generative_scoring", "/v1/systemone"})
+_OTHER_GENERATION = frozenset(
+    {"/inference/v1/generate", "/generative_scoring", "/v1/systemone", "/cohere/v2/chat"}
+)
 _QUEUED = _OTHER_GENERATION | GENERATION_ROUTES.keys() | {SAGEMAKER_ROUTE}
 
 
@@ -39,12 +41,13 @@ class Gateway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection."""
+        if scope["type"] == "lifespan":
+            await self._start(scope, receive, send)
+            return
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if self._context is None:
-            self._context = _Context(scope["app"].state)
-        context = self._context
+        context = self._context_of(scope)
         try:
             await self._serve(context, scope, receive, send)
         except ApiError as error:
@@ -52,6 +55,20 @@ class Gateway:
             await context.allow_origins(answer)(scope, receive, send)
         except ClientGoneError:
             return
+
+    def _context_of(self, scope: Scope) -> _Context:
+        if self._context is None:
+            self._context = _Context(scope["app"].state)
+        return self._context
+
+    async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse to start with a default that every request would be refused for."""
+        refusal = self._context_of(scope).refusal_of_default()
+        if refusal is None:
+            await self._app(scope, receive, send)
+        else:
+            await receive()
+            await send({"type": "lifespan.startup.failed", "message": refusal})
 
     async def _serve(self, context: _Context, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path") or "")
@@ -134,6 +151,13 @@ class _Context:
             allow_methods=state.args.allowed_methods,
             allow_headers=state.args.allowed_headers,
         )
+
+    def refusal_of_default(self) -> str | None:
+        """Why --default-reasoning-mode cannot be the default of this engine."""
+        mode = self.settings.default_reasoning_mode
+        if mode in self.capabilities.modes:
+            return None
+        return f"--default-reasoning-mode: {mode!r} {self.capabilities.refusal}"
 
     def authenticate(self, scope: Scope) -> Scope:
         """The request with its key where vLLM's own check of /v1 looks for it.

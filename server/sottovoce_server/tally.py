@@ -44,7 +44,8 @@ class Tally:
         for completion in output.outputs:
             index = first + completion.index
             choice = self.choices.setdefault(index, ChoiceTally())
-            self.prompts.setdefault(index, list(output.prompt_token_ids or []))
+            if index not in self.prompts:
+                self.prompts[index] = list(output.prompt_token_ids or [])
             choice.token_ids.extend(completion.token_ids)
             choice.steps.extend(getattr(completion, "routing", None) or [])
 

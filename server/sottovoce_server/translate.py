@@ -92,6 +92,14 @@ def _num_prompts(body: Mapping[str, Any], endpoint: str) -> int:
     return len(prompts) if is_list and prompts else 1
 
 
+def _count(n: Any) -> int:
+    """`n` as pydantic reads it: a number in a string counts."""
+    try:
+        return int(n or 1)
+    except (TypeError, ValueError):  # which vLLM then refuses
+        return 1
+
+
 def translate(
     body: dict[str, Any],
     endpoint: str,
@@ -121,13 +129,13 @@ def translate(
         others.update(_xargs(params, requested))
     if others:
         out["vllm_xargs"] = others
-    n, options = body.get("n"), body.get("stream_options")
+    options = body.get("stream_options")
     return Translation(
         out,
         endpoint,
         params,
         num_prompts=_num_prompts(body, endpoint),
-        num_per_prompt=n if isinstance(n, int) else 1,
+        num_per_prompt=_count(body.get("n")),
         includes_usage=isinstance(options, dict) and bool(options.get("include_usage")),
         searches_beams=bool(body.get("use_beam_search")),
     )

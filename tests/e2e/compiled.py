@@ -12,6 +12,7 @@ from typing import Any
 
 from scripts import say
 
+PROMPT = [3, 100, 120, 90]  # the first opens thinking
 # Asked for before vLLM is imported, as `sottovoce serve` does.
 os.environ["VLLM_CPU_NUM_OF_RESERVED_CPU"] = "0"
 
@@ -41,12 +42,13 @@ def main() -> None:
     sampling = SamplingParams(
         max_tokens=24, temperature=0.0, ignore_eos=True, extra_args={"reasoning_mode": "latent"}
     )
-    (output,) = llm.generate({"prompt_token_ids": [3, 100, 120, 90]}, sampling, use_tqdm=False)
+    (output,) = llm.generate({"prompt_token_ids": PROMPT}, sampling, use_tqdm=False)
     me = psutil.Process()
     engine = next(c for c in me.children() if "EngineCore" in c.cmdline()[0])
     bound = _environment(engine.pid).get("OMP_NUM_THREADS")
     say(
         {
+            "prompt": PROMPT,
             "tokens": list(output.outputs[0].token_ids),
             "processes": _titles(me),
             "threads": bound,

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from e2e.loop import Model, Request, generate
 from e2e.models import tiny_llama
 from scripts import run_with_log
 
@@ -17,15 +18,34 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def starts(tmp_path_factory: pytest.TempPathFactory) -> list[tuple[Any, str]]:
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the model and the compiled code are."""
+    return tmp_path_factory.mktemp("starts")
+
+
+@pytest.fixture(scope="module")
+def model(root: Path) -> str:
+    """The model's directory."""
+    return str(tiny_llama(root))
+
+
+@pytest.fixture(scope="module")
+def starts(root: Path, model: str) -> list[tuple[Any, str]]:
     """What three starts said and logged: the first, one after it, and one in two processes."""
-    root: Path = tmp_path_factory.mktemp("starts")
-    model = str(tiny_llama(root))
     cache = {"VLLM_CACHE_ROOT": str(root / "cache")}
     return [
         run_with_log("e2e/compiled.py", model, executor, **cache)
         for executor in ("default", "default", "mp")
     ]
+
+
+def test_a_compiled_engine_follows_the_loop(model: str, starts: list[tuple[Any, str]]) -> None:
+    """What is served is compiled; the other tests' engines are not."""
+    said, _ = starts[0]
+    request = Request(tuple(said["prompt"]), temperature=0.0, max_tokens=len(said["tokens"]))
+    ((*truth,),) = generate(Model(Path(model)), [request])
+    assert said["tokens"] == [step.token for step in truth]
+    assert {step.route for step in truth} == {"soft"}
 
 
 def test_the_model_runs_in_the_engines_process(starts: list[tuple[Any, str]]) -> None:

@@ -81,6 +81,8 @@ def make_logits(rows: int, vocab: int, dtype: torch.dtype, g: torch.Generator) -
             z[r, vocab - 1] = 1.0
         if r % 17 == 9:
             z[r, vocab // 2] = 1.0e9  # forced by a thinking budget
+        if r % 17 == 11:
+            z[r, vocab // 3] = math.inf  # a repetition penalty near 0
     return z.to(dtype)[:, :vocab]
 
 

@@ -99,12 +99,14 @@ def test_scenes_reach_every_route():
     assert int(scene.record.ids[:, 0].max()) // 8 == scene.record.ids.shape[1] - RECORD_EXTRA
 
 
-def test_a_masked_row_feeds_its_sampled_token(backend):
+@pytest.mark.parametrize("extreme", [-torch.inf, torch.inf])
+def test_a_row_without_a_finite_maximum_feeds_its_sampled_token(backend, extreme):
     scene = make_scene(3, 50, torch.float32)
     scene.slots.ints[:, IntParam.POLICY] = 1
     scene.slots.state[:] = torch.tensor([1, 0, 0])
     scene.prefill_lens[:] = 5
-    scene.logits[:] = -torch.inf
+    scene.logits[:, 3:] = -torch.inf
+    scene.logits[:, :3] = extreme
     before = scene.sampled.clone()
     conf = confidence(scene.logits, scene.slot_ids, scene.slots)
     decide(
@@ -112,7 +114,8 @@ def test_a_masked_row_feeds_its_sampled_token(backend):
         scene.tokens, scene.slots, scene.ledger, scene.markers, scene.record,
     )  # fmt: skip
     assert scene.sampled.tolist() == before.tolist()
-    assert (scene.record.ids[:, 0] == int(Route.DISCRETE)).all()
+    assert (scene.record.ids[:, 0] == int(Route.DISCRETE)).all(), "and no alternatives"
+    assert (scene.record.values[:, :2] == 0).all()
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -38,7 +38,9 @@ HOOKED = {
     "vllm.v1.engine.async_llm": ["AsyncLLM.generate"],
 }
 MARK = "_sottovoce_wrapped"
-ALL_MODES = Capabilities(refusal=None, ledger_entries=10_000, ledger_positions=1_000)
+ALL_MODES = Capabilities(
+    refusal=None, ledger_entries=10_000, ledger_positions=1_000, max_model_len=1_000
+)
 
 
 def _function(module: str, path: str) -> Any:
@@ -57,7 +59,8 @@ def _sampling(logprobs: int | None = None, **extra: Any) -> Any:
     from vllm import SamplingParams
 
     sampling = SamplingParams(logprobs=logprobs, max_tokens=10, extra_args=extra)
-    admit(SimpleNamespace(sampling_params=sampling), ALL_MODES)
+    request = SimpleNamespace(sampling_params=sampling, prompt_token_ids=[1], prompt_embeds=None)
+    admit(request, ALL_MODES)
     return sampling
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -19,8 +20,8 @@ from sottovoce_router import (
 from sottovoce_router.admission import admit, is_soft_capable
 from sottovoce_router.params import STAMP
 
-SOFT = Capabilities(refusal=None, ledger_entries=1000, ledger_positions=100)
-PLAIN = Capabilities(refusal="needs markers; set some", ledger_entries=1000, ledger_positions=100)
+SOFT = Capabilities(refusal=None, ledger_entries=1000, ledger_positions=100, max_model_len=200)
+PLAIN = dataclasses.replace(SOFT, refusal="needs markers; set some")
 
 
 @dataclass
@@ -32,13 +33,21 @@ class Sampling:
     max_tokens: int | None = 50
     all_stop_token_ids: set[int] = field(default_factory=set)
     logprobs: int | None = None
+    temperature: float = 0.6
+
+
+def request(sampling: Any, embeds: Any = None) -> Any:
+    """A request with a prompt of 20 tokens."""
+    return SimpleNamespace(
+        sampling_params=sampling, prompt_token_ids=[7] * 20, prompt_embeds=embeds
+    )
 
 
 def admitted(
     extra: dict[str, Any] | None, capabilities: Capabilities = SOFT, **sampling: Any
 ) -> Sampling:
     params = Sampling(extra, **sampling)
-    admit(SimpleNamespace(sampling_params=params), capabilities)
+    admit(request(params), capabilities)
     return params
 
 
@@ -67,6 +76,7 @@ def engine(**changes: Any) -> Any:
         "parallel_config": parallel,
         "speculative_config": None,
         "lora_config": None,
+        "kv_transfer_config": None,
         "watermark_config": None,
         "additional_config": {},
         "model_config": SimpleNamespace(max_model_len=4096),
@@ -125,7 +135,7 @@ def test_ordinary_requests_are_untouched(
 
 
 def test_a_pooling_request_is_untouched() -> None:
-    admit(SimpleNamespace(sampling_params=None), SOFT)
+    admit(request(None), SOFT)
 
 
 def test_the_callers_extra_args_are_not_edited() -> None:
@@ -168,6 +178,7 @@ def test_is_soft_capable_without_sampling() -> None:
         ({"policy": "priority"}, "drop --scheduling-policy priority"),
         ({"decode_context_parallel_size": 2}, "use --tensor-parallel-size instead"),
         ({"lora_config": object()}, "drop --enable-lora"),
+        ({"kv_transfer_config": object()}, "drop --kv-transfer-config"),
         ({"enable_batch_sharded_sampling": True}, "drop --enable-batch-sharded-sampling"),
         ({"watermark_config": object()}, "drop --watermark-config"),
         ({"additional_config": {"sottovoce": {"soft_modes": False}}}, "drop sottovoce.soft_modes"),
@@ -215,6 +226,30 @@ def test_the_ledger_bounds_the_length(top_n: int, fits: int) -> None:
         assert part in caught.value.remedy
 
 
+@pytest.mark.parametrize("max_tokens", [180, None], ids=["the context", "unset"])
+def test_a_request_without_a_length_fills_the_ledger(max_tokens: int | None) -> None:
+    """vLLM gives it what the context has left, which no client asked for."""
+    assert admitted({"reasoning_mode": "latent"}, max_tokens=max_tokens).max_tokens == 100
+    assert admitted(None, max_tokens=max_tokens).max_tokens == max_tokens
+    with pytest.raises(InvalidValueError, match="max_tokens"):
+        admitted({"reasoning_mode": "latent"}, max_tokens=179)
+
+
+def test_a_temperature_that_float32_cannot_divide_by() -> None:
+    admitted({"reasoning_mode": "latent"}, temperature=100.0)
+    with pytest.raises(InvalidValueError, match=r"temperature: 1e\+300 is more than 100"):
+        admitted({"reasoning_mode": "latent"}, temperature=1e300)
+
+
+@pytest.mark.parametrize("sampling", [None, Sampling()], ids=["pooling", "generation"])
+def test_prompt_embeddings_on_a_cpu(sampling: Sampling | None) -> None:
+    admit(request(sampling, embeds=object()), SOFT)
+    with pytest.raises(InvalidValueError, match=r"prompt_embeds.*send the prompt as text"):
+        admit(
+            request(sampling, embeds=object()), dataclasses.replace(SOFT, lacks_prompt_embeds=True)
+        )
+
+
 @pytest.mark.parametrize(
     "sampling", [{"max_tokens": 101}, {"all_stop_token_ids": set(range(33))}], ids=str
 )
@@ -236,5 +271,5 @@ def test_the_ledger_shrinks_to_its_size() -> None:
 def test_a_refused_request_is_left_as_it_was() -> None:
     sampling = Sampling({"reasoning_mode": "latent"}, max_tokens=101)
     with pytest.raises(InvalidValueError):
-        admit(SimpleNamespace(sampling_params=sampling), SOFT)
+        admit(request(sampling), SOFT)
     assert sampling == Sampling({"reasoning_mode": "latent"}, max_tokens=101)

@@ -112,6 +112,19 @@ class Front:
         asyncio.run(self._gateway(scope, receive, send))
         return Response(sent)
 
+    def start(self) -> list[Any]:
+        """What the gateway says when the server starts."""
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            return {"type": "lifespan.startup"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        asyncio.run(self._gateway({"type": "lifespan", "app": self._owner}, receive, send))
+        return sent
+
     def post(self, request: Any, path: str = CHAT, **options: Any) -> Response:
         """A JSON request."""
         return self.ask(path, json.dumps(request).encode(), **options)

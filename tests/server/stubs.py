@@ -37,6 +37,7 @@ def engine_config(**changes: Any) -> Any:
         "use_v2_model_runner": True,
         "speculative_config": None,
         "lora_config": None,
+        "kv_transfer_config": None,
         "watermark_config": None,
         "additional_config": {},
         "model_config": model,

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from server.serving import CONTEXT, MODEL, Server, wait_for
-from server.talk import CHAT, CHAT_ROUTE, LONG, QUESTION, assert_error, assert_serves
+from server.talk import CHAT, CHAT_ROUTE, COLD_STOP, LONG, QUESTION, assert_error, assert_serves
 
 NAN = float("nan")
 ROUTED = {"reasoning_mode": "routed"}
@@ -141,6 +141,42 @@ def test_vllms_fields(server: Server, mode: str, row: tuple[Any, ...]) -> None:
     error = assert_error(response, 400, "invalid_request", param, *words)
     assert (error["param"] or "").startswith(param)
     assert_serves(server)
+
+
+# Legal in vLLM, and further out than any 32-bit integer, or any finite logit.
+EXTREMES = [
+    {"top_k": 2**31}, {"top_k": 2**62}, {"stop_token_ids": [2**31]}, {"stop_token_ids": [-5]},
+    {"repetition_penalty": 1e-40}, {"repetition_penalty": 1e30}, {"temperature": 1e-30},
+    {"seed": 2**63 - 1}, {"min_p": 1.0}, {"top_p": 1e-9}, {"presence_penalty": -2.0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("mode", ["explicit", "latent", "routed"])
+@pytest.mark.parametrize("fields", EXTREMES, ids=str)
+def test_extremes_are_survived(server: Server, mode: str, fields: dict[str, Any]) -> None:
+    ours = {"reasoning_mode": mode, "include_reasoning_trace": True, **fields}
+    response = send(server, ours)
+    assert response.status_code in (200, 400), response.text
+    if response.status_code == 200:
+        steps = response.json()["choices"][0]["routing"]["trace"]
+        assert all(0 <= step["p_max"] <= 1 and step["entropy"] >= 0 for step in steps)
+    assert_serves(server)
+
+
+def test_a_temperature_that_float32_cannot_divide_by(server: Server) -> None:
+    response = send(server, {"reasoning_mode": "latent", "temperature": 1e300})
+    assert_error(response, 400, "invalid_request", "temperature", "1e+300", "100")
+    assert_serves(server)
+
+
+def test_more_candidates_without_a_length(server: Server) -> None:
+    """The length that vLLM fills in is no reason to refuse what the client did ask for."""
+    fields = {**CHAT, "reasoning_mode": "latent", "routing": {"top_n": 32, **COLD_STOP}}
+    del fields["max_tokens"]
+    with server.http() as client:
+        response = client.post(CHAT_ROUTE, json=fields)
+    assert response.status_code == 200, response.text
+    assert response.json()["usage"]["completion_tokens"] > 0
 
 
 def test_prompt_over_the_context(server: Server) -> None:

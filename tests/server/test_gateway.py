@@ -152,3 +152,19 @@ def test_own_answers_look_like_vllms() -> None:
     assert response.headers["x-request-id"] == "mine"
     assert response.headers["access-control-allow-origin"] == "*"
     assert Front(App()).ask(CHAT, b"{").headers["x-request-id"]
+
+
+@pytest.mark.parametrize(("mode", "is_refused"), [("explicit", False), ("latent", True)])
+def test_a_default_mode_that_cannot_be_served(mode: str, is_refused: bool) -> None:
+    """Is refused at the start, not at every request."""
+    seen: list[str] = []
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        seen.append(scope["type"])
+
+    front = Front(app, default_reasoning_mode=mode)
+    front.engine.vllm_config.reasoning_config = None
+    sent = front.start()
+    assert seen == ([] if is_refused else ["lifespan"])
+    assert [message["type"] for message in sent] == ["lifespan.startup.failed"] * is_refused
+    assert all("--default-reasoning-mode: 'latent' needs a model" in m["message"] for m in sent)

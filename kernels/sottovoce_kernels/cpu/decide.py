@@ -154,10 +154,13 @@ def _think(
     out_values: NDArray[np.float32],
 ) -> int:
     """One thinking step: ledger entry, record and state; returns the recorded token."""
+    is_finite = math.isfinite(top[0])
     p_max = 1.0 / max(sum_raw if ints[_RAW] == 1 else sum_mix, 1.0)
-    cold = state[_COLD] + 1 if entropy < floats[_COLD_H] else 0
+    if not is_finite:
+        p_max, entropy = 0.0, 0.0
+    cold = state[_COLD] + 1 if is_finite and entropy < floats[_COLD_H] else 0
     forcing, route, policy = state[_FORCING], _DISCRETE, ints[_POLICY]
-    if top[0] == _NEG_INF:
+    if not is_finite:
         w[:] = 0.0
     else:
         _weights(top, ids, sum_mix, ints, floats, special, stops, w)
