@@ -16,6 +16,7 @@ from typing import Any
 
 TESTS = Path(__file__).parent
 _MARK = "RESULT "
+_PATH = f"{TESTS}:{TESTS / 'kernels'}"
 
 
 def say(result: Any) -> None:
@@ -32,7 +33,7 @@ def _execute(script: str, arguments: tuple[str, ...], variables: dict[str, str])
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, str(TESTS / script), *arguments],
-        env={**environment, "PYTHONPATH": str(TESTS), **variables},
+        env={**environment, "PYTHONPATH": _PATH, **variables},
         capture_output=True,
         text=True,
         check=False,

@@ -4,12 +4,19 @@
 32 bits, or an address, inside compiled code, which numba has no other spelling for.
 """
 
+import functools
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numba
 import numpy as np
 import torch
+
+# Read by numba once. It would count the cores that this thread may run on, and vLLM binds a model's
+# first thread to one of its cores.
+os.environ.setdefault("NUMBA_NUM_THREADS", str(torch.get_num_threads()))
+
+import numba
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -60,12 +67,16 @@ def _pointer(_context: Any, address: Any) -> Any:
 prange: Callable[[int], range] = numba.prange
 
 
+@functools.cache
 def use_torch_threads() -> None:
     """Let parallel loops take as many threads as torch does, which vLLM has bound to cores.
 
-    Both run on one OpenMP pool where numba's OpenMP layer loads, so no core gets two threads.
+    Both run on one OpenMP pool where numba's OpenMP layer loads, so no core gets two threads. When
+    the layer starts, it sizes the pool anew, for torch as well.
     """
-    numba.set_num_threads(min(torch.get_num_threads(), numba.config.NUMBA_NUM_THREADS))
+    num_threads = torch.get_num_threads()
+    numba.set_num_threads(min(num_threads, numba.config.NUMBA_NUM_THREADS))  # starts it
+    torch._C.set_num_threads(num_threads)  # vLLM turns `torch.set_num_threads` off
 
 
 bits_of_float: Callable[[Any], Any] = intrinsic(_bits_of_float)
