@@ -12,9 +12,20 @@ import triton.language as tl
 from .backend import uses_triton
 from .cpu.confidence import confidence_rows
 from .engine.jit import use_torch_threads
-from .layout import MAX_TOP_N, Confidence, FloatParam, IntParam, Phase, Policy, Slots, State
+from .layout import (
+    MAX_LOGIT,
+    MAX_TOP_N,
+    Confidence,
+    FloatParam,
+    IntParam,
+    Phase,
+    Policy,
+    Slots,
+    State,
+)
 
 MAX_BLOCK = 2048
+_MAX_LOGIT = tl.constexpr(MAX_LOGIT)
 _NONE = tl.constexpr(int(Policy.NONE))
 _THINK = tl.constexpr(int(Phase.THINK))
 _POLICY = tl.constexpr(int(IntParam.POLICY))
@@ -111,7 +122,7 @@ def _confidence_kernel(
         z = tl.load(
             logits_ptr + row * logits_stride + offs, mask=offs < high, other=float("-inf")
         ).to(tl.float32)
-        z = tl.where(z == z, z, float("-inf"))
+        z = tl.where(z == z, tl.minimum(z, _MAX_LOGIT), float("-inf"))
         block_max = tl.max(z, axis=0)
         if block_max > float("-inf"):
             new_m = tl.maximum(m, block_max)

@@ -186,18 +186,16 @@ def _decide_kernel(
             SPLITS, PADDED, TOP,
         )  # fmt: skip
         lanes = tl.arange(0, TOP)
-        some = (tl.max(top, axis=0) > float("-inf")) & (tl.max(top, axis=0) < float("inf"))
-        first = tl.maximum(tl.max(top, axis=0), -3.0e38)
+        first = tl.max(top, axis=0)
+        some = first > float("-inf")
         best = tl.sum(tl.where(lanes == 0, ids, 0), axis=0).to(tl.int64)
         mass = tl.where(tl.load(ints_ptr + _RAW) == 1, sum_raw, sum_mix)
         p_max = tl.where(some, 1.0 / tl.maximum(mass, 1.0), 0.0)
-        entropy = tl.where(some, entropy, 0.0)
 
         keep, w, banned = _mixture(
             top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr + slot * STOPS, special_ptr,
             TOP, STOPS,
         )  # fmt: skip
-        keep = keep & some
         kept = tl.sum(keep.to(tl.int32), axis=0)
         place = tl.cumsum(keep.to(tl.int32), axis=0) - 1
 
@@ -205,7 +203,7 @@ def _decide_kernel(
         cold = tl.where(some & (entropy < tl.load(floats_ptr + _COLD_H)), cold + 1, 0)
         cold_steps = tl.load(ints_ptr + _COLD_STEPS)
         force = some & ((forcing > 0) | ((cold_steps > 0) & (cold >= cold_steps)))
-        budget = some & (first >= _FORCED_LOGIT)
+        budget = first >= _FORCED_LOGIT
         u = _coin(tl.load(seeds_ptr + slot), position)
         soft = some & _wants_soft(
             policy, p_max, tl.load(floats_ptr + _TAU), tl.load(floats_ptr + _SHARE), u

@@ -12,6 +12,7 @@ import torch
 
 MAX_TOP_N = 32  # components of one mixture, and the width of every candidate list
 MAX_STOP_IDS = 32  # stop ids of one request that the kernels compare with
+MAX_LOGIT = 1.0e30  # a logit above it, such as +inf, reads as it
 FORCED_LOGIT = 5.0e8  # vLLM's thinking budget forces a token by writing 1e9 into its logit
 
 

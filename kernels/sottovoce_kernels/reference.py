@@ -9,6 +9,7 @@ import torch
 
 from .layout import (
     FORCED_LOGIT,
+    MAX_LOGIT,
     MAX_TOP_N,
     RECORD_EXTRA,
     Confidence,
@@ -48,7 +49,7 @@ def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Co
         if not is_active(slots, slot):
             continue
         z = logits[row].float()
-        z = torch.where(z.isnan(), torch.full_like(z, -math.inf), z)
+        z = torch.where(z.isnan(), -math.inf, z.clamp(max=MAX_LOGIT))
         order = torch.sort(z, descending=True, stable=True)
         n = min(MAX_TOP_N, z.numel())
         out.top_logits[row, 0] = -math.inf
@@ -202,12 +203,12 @@ def _think(
     top, ids, sum_raw, sum_mix, entropy = merge(conf, step.row, temperature)
     raw = int(ints[IntParam.RAW_CONFIDENCE]) == 1
     p_max = 1.0 / max(sum_raw if raw else sum_mix, 1.0)
-    if not math.isfinite(top[0]):
+    if top[0] == -math.inf:
         p_max = entropy = 0.0  # the sampled token stands, and there is nothing to be sure of
     stops = slots.stop_ids[step.slot, : int(ints[IntParam.NUM_STOP_IDS])]
     banned = (markers.special[ids.long()] != 0) | torch.isin(ids, stops)
     weights = mixture_weights(top, sum_mix, slots, step.slot, banned)
-    if not math.isfinite(top[0]):
+    if top[0] == -math.inf:
         weights = torch.zeros_like(weights)
     best = (float(top[0]), int(ids[0]), bool(banned[0]))
     token, route = _choose(step, best, p_max, entropy, slots, markers)
@@ -239,11 +240,11 @@ def _choose(
     logit, best_id, is_banned = best
     policy = int(ints[IntParam.POLICY])
     threshold, share = float(floats[FloatParam.THRESHOLD]), float(floats[FloatParam.SOFT_SHARE])
-    is_cold = math.isfinite(logit) and entropy < floats[FloatParam.COLD_ENTROPY]
+    is_cold = logit > -math.inf and entropy < floats[FloatParam.COLD_ENTROPY]
     cold = int(state[State.COLD_COUNT]) + 1 if is_cold else 0
     forcing = int(state[State.FORCING])
     token, route = step.sampled, Route.DISCRETE
-    if not math.isfinite(logit):
+    if logit == -math.inf:
         pass
     elif forcing > 0 or 0 < int(ints[IntParam.COLD_STEPS]) <= cold:
         token, route = int(markers.end[forcing]), Route.FORCED

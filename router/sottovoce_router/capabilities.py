@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 DEFAULT_LEDGER_TOP_N = 10  # entries a ledger position holds on average
 DEFAULT_LEDGER_GIB = 4.0
-MAX_TEMPERATURE = 100.0  # of soft and traced requests, as of mix_temperature
 _LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 16  # per position: entries, count and state
 
 
@@ -114,10 +113,6 @@ class Capabilities:
                 f"is more than the {fits} tokens that the ledger holds at routing.top_n "
                 f"{params.top_n}; lower it, "
                 f"{lower if params.is_soft_capable else leave_out}, or raise --ledger-gib",
-            )
-        if sampling.temperature > MAX_TEMPERATURE:
-            raise InvalidValueError(
-                "temperature", sampling.temperature, f"is more than {MAX_TEMPERATURE}; lower it"
             )
         if len(sampling.all_stop_token_ids) > MAX_STOP_IDS:
             raise InvalidValueError(

@@ -123,3 +123,15 @@ def make_scene(rows: int, vocab: int, dtype: torch.dtype, seed: int = 0, trace: 
         markers=layout.Markers(end[1:].clone(), end, end, special),
         record=layout.Record.empty(rows, trace, torch.device("cpu")),
     )
+
+
+def make_record(rows: list[tuple[int, list[tuple[int, float]]]], width: int) -> layout.Record:
+    """A record of (route, alternatives) rows, as `decide` writes it."""
+    record = layout.Record.empty(len(rows), width, torch.device("cpu"))
+    record.ids[:, -1] = -record.ids.shape[1]
+    for i, (route, alternatives) in enumerate(rows):
+        record.ids[i, 0] = route + 8 * len(alternatives)
+        record.values[i, 0], record.values[i, 1] = 0.5 + i, 1.5 + i
+        for j, (token, weight) in enumerate(alternatives):
+            record.ids[i, 2 + j], record.values[i, 2 + j] = token, weight
+    return record

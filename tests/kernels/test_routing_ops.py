@@ -6,10 +6,10 @@ import importlib
 
 import pytest
 import torch
-from scenes import make_scene
+from scenes import Scene, make_scene
 
 from sottovoce_kernels import confidence, decide, mix, reference
-from sottovoce_kernels.layout import RECORD_EXTRA, IntParam, Route
+from sottovoce_kernels.layout import RECORD_EXTRA, FloatParam, IntParam, Route
 
 SHAPES = [(1, 1), (2, 33), (7, 63), (23, 100), (5, 1000), (2, 9001)]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -99,23 +99,37 @@ def test_scenes_reach_every_route():
     assert int(scene.record.ids[:, 0].max()) // 8 == scene.record.ids.shape[1] - RECORD_EXTRA
 
 
-@pytest.mark.parametrize("extreme", [-torch.inf, torch.inf])
-def test_a_row_without_a_finite_maximum_feeds_its_sampled_token(backend, extreme):
-    scene = make_scene(3, 50, torch.float32)
+def decide_alone(logits: torch.Tensor) -> Scene:
+    """Three soft rows in the thinking phase, decided on the same logits."""
+    scene = make_scene(3, logits.numel(), torch.float32)
     scene.slots.ints[:, IntParam.POLICY] = 1
+    scene.slots.ints[:, IntParam.COLD_STEPS] = 0
+    scene.slots.floats[:, FloatParam.TEMPERATURE] = 1.0
     scene.slots.state[:] = torch.tensor([1, 0, 0])
     scene.prefill_lens[:] = 5
-    scene.logits[:, 3:] = -torch.inf
-    scene.logits[:, :3] = extreme
-    before = scene.sampled.clone()
+    scene.logits[:] = logits
     conf = confidence(scene.logits, scene.slot_ids, scene.slots)
     decide(
         conf, scene.sampled, scene.slot_ids, scene.positions, scene.prefill_lens, scene.seeds,
         scene.tokens, scene.slots, scene.ledger, scene.markers, scene.record,
     )  # fmt: skip
-    assert scene.sampled.tolist() == before.tolist()
+    return scene
+
+
+def test_a_row_with_nothing_allowed_feeds_its_sampled_token(backend):
+    scene = decide_alone(torch.full((50,), -torch.inf))
+    assert scene.sampled.tolist() == make_scene(3, 50, torch.float32).sampled.tolist()
     assert (scene.record.ids[:, 0] == int(Route.DISCRETE)).all(), "and no alternatives"
     assert (scene.record.values[:, :2] == 0).all()
+
+
+def test_an_infinite_logit_forces_its_token(backend):
+    logits = torch.randn(50)
+    logits[7] = torch.inf
+    scene = decide_alone(logits)
+    assert scene.sampled.tolist() == [7, 7, 7]
+    assert (scene.record.ids[:, 0] % 8 == int(Route.FORCED)).all()
+    assert scene.record.values[:, 0].tolist() == [1.0, 1.0, 1.0]
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

@@ -14,6 +14,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
+from scenes import make_record
 
 from scripts import say
 from sottovoce_router import parse, seam
@@ -62,20 +63,6 @@ def _sampling(logprobs: int | None = None, **extra: Any) -> Any:
     request = SimpleNamespace(sampling_params=sampling, prompt_token_ids=[1], prompt_embeds=None)
     admit(request, ALL_MODES)
     return sampling
-
-
-def _record(rows: list[tuple[int, list[tuple[int, float]]]], width: int) -> Any:
-    """A record of (route, alternatives) rows, as `decide` writes it."""
-    from sottovoce_kernels import Record
-
-    record = Record.empty(len(rows), width, torch.device("cpu"))
-    record.ids[:, -1] = -record.ids.shape[1]
-    for i, (route, alternatives) in enumerate(rows):
-        record.ids[i, 0] = route + 8 * len(alternatives)
-        record.values[i, 0], record.values[i, 1] = 0.5 + i, 1.5 + i
-        for j, (token, weight) in enumerate(alternatives):
-            record.ids[i, 2 + j], record.values[i, 2 + j] = token, weight
-    return record
 
 
 def check_every_hook_is_in_place() -> None:
@@ -155,7 +142,8 @@ def check_admission_refuses_as_vllm_does() -> None:
     """A refusal names its key, and reaches the client as a bad request."""
     from vllm.exceptions import VLLMValidationError
 
-    request = SimpleNamespace(sampling_params=SimpleNamespace(extra_args={"reasoning_mode": "x"}))
+    sampling = SimpleNamespace(extra_args={"reasoning_mode": "x"})
+    request = SimpleNamespace(sampling_params=sampling, prompt_embeds=None)
     owner: Any = type("InputProcessor", (), {"process_inputs": lambda self: request})
     module: Any = SimpleNamespace(InputProcessor=owner)
     seam.HOOKS["vllm.v1.engine.input_processor"](module)
@@ -194,7 +182,7 @@ def _user_tensors(num_rows: int, columns: int) -> Any:
 def check_record_beside_logprobs() -> None:
     """Users' columns come back bit for bit, and so does the record."""
     user = _user_tensors(2, 3)
-    record = _record([(1, [(7, 0.75), (8, 0.25)]), (2, [])], width=2)
+    record = make_record([(1, [(7, 0.75), (8, 0.25)]), (2, [])], width=2)
     joined = attach(user, record, None)
     assert joined.logprob_token_ids.shape == (2, 3 + 5)
     lists, raw = strip(joined.tolists()), rows(joined.tolists())
@@ -207,7 +195,7 @@ def check_record_beside_logprobs() -> None:
 
 def check_record_alone() -> None:
     """Without logprobs of anyone the rows hold the record only."""
-    joined = attach(None, _record([(3, [])], width=0), torch.tensor([9]))
+    joined = attach(None, make_record([(3, [])], width=0), torch.tensor([9]))
     lists, raw = strip(joined.tolists()), rows(joined.tolists())
     assert lists.logprob_token_ids.shape == lists.logprobs.shape == (1, 0)
     assert [decode(9, row).route for row in raw] == ["forced"]
@@ -217,7 +205,7 @@ def check_record_keeps_device_boundaries() -> None:
     """Fields of vLLM's rows that we do not know about pass through."""
     boundaries = torch.tensor([0, 1])
     user = _user_tensors(1, 1)._replace(cu_num_generated_tokens_tensor=boundaries)
-    joined = attach(user, _record([(0, [])], 0), None)
+    joined = attach(user, make_record([(0, [])], 0), None)
     assert joined.cu_num_generated_tokens_tensor is boundaries
 
 
@@ -235,7 +223,7 @@ def check_a_hidden_request_sees_no_logprobs() -> None:
     """A routed request that asked for none gets none, and its record."""
     processor = _processor(_sampling(reasoning_mode="latent"))
     assert (processor.logprobs, processor.num_logprobs) == (None, None)
-    joined = attach(_user_tensors(2, 3), _record([(1, [(7, 1.0)]), (0, [])], 1), None)
+    joined = attach(_user_tensors(2, 3), make_record([(1, [(7, 1.0)]), (0, [])], 1), None)
     _update(processor, joined, row=0)
     _update(processor, joined, row=1)
     assert processor.logprobs is None
@@ -245,7 +233,7 @@ def check_a_hidden_request_sees_no_logprobs() -> None:
 def check_logprobs_are_what_they_were() -> None:
     """Requests in one batch, with and without a record, see the log-probabilities of vLLM alone."""
     user = _user_tensors(2, 3)
-    joined = attach(user, _record([(1, [(7, 1.0)]), (0, [])], width=4), None)
+    joined = attach(user, make_record([(1, [(7, 1.0)]), (0, [])], width=4), None)
     for extra in ({"reasoning_mode": "latent"}, {}):
         seen, plain = _processor(_sampling(2, **extra)), _processor(_sampling(2))
         for row in (0, 1):
@@ -259,7 +247,7 @@ def check_logprobs_are_what_they_were() -> None:
 def check_an_unrouted_request_beside_routed_ones() -> None:
     """It asked for no logprobs and gets none, though its rows carry some."""
     processor = _processor(_sampling())
-    joined = attach(None, _record([(1, [(7, 1.0)])], width=1), torch.tensor([7]))
+    joined = attach(None, make_record([(1, [(7, 1.0)])], width=1), torch.tensor([7]))
     _update(processor, joined, row=0)
     assert (processor.logprobs, processor.routing) == (None, None)
 
@@ -268,7 +256,7 @@ def check_steps_of_different_widths() -> None:
     """The trace's width is that of the widest request in the batch of a step."""
     processor = _processor(_sampling(reasoning_mode="latent"))
     for width, columns in ((3, 0), (1, 2), (10, 5)):
-        record = _record([(1, [(7, 0.5), (8, 0.5)][:width])], width)
+        record = make_record([(1, [(7, 0.5), (8, 0.5)][:width])], width)
         user = _user_tensors(1, columns) if columns else None
         _update(processor, attach(user, record, torch.tensor([7])), row=0)
     alternatives = [len(decode(7, raw).alternatives) for raw in processor.routing]

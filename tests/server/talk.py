@@ -105,7 +105,8 @@ def assert_error(response: httpx.Response, status: int, code: str, *words: str) 
     assert error.keys() >= {"message", "type", "param", "code"}
     assert isinstance(error["type"], str)
     assert error["code"] == code
-    assert [word for word in words if word not in error["message"]] == []
+    missing = [word for word in words if word not in error["message"]]
+    assert not missing, error["message"]
     return error
 
 

@@ -12,7 +12,7 @@ from sottovoce_training.reasoner import train
 from sottovoce_training.reasoner.data import IGNORED
 from sottovoce_training.reasoner.train import Run, Settings
 
-SETTINGS = Settings(num_steps=4, tokens_per_batch=512)
+SETTINGS = Settings(num_steps=4, tokens_per_batch=512, compiled=False)
 
 
 def test_a_run_resumes_where_it_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,13 @@ from numpy.typing import NDArray
 
 from ..engine.jit import njit, prange
 from ..engine.rows import CHUNK, fast_exp2, fill_chunk_maxima, num_chunks
-from ..layout import FloatParam, IntParam, Phase, Policy, State
+from ..layout import MAX_LOGIT, FloatParam, IntParam, Phase, Policy, State
 
 _LOG2E = np.float32(1.0 / math.log(2.0))
 # 2^-126 is the least normal float32: a lesser term leaves every sum unchanged.
 _LOWEST = np.float32(-126.0)
 _NEG_INF = np.float32(-np.inf)
+_MAX_LOGIT = np.float32(MAX_LOGIT)
 
 _POLICY, _RAW = int(IntParam.POLICY), int(IntParam.RAW_CONFIDENCE)
 _NONE, _THINK, _PHASE = int(Policy.NONE), int(Phase.THINK), int(State.PHASE)
@@ -92,14 +93,18 @@ def confidence_rows(
             continue
         top_n = ints[slot, _TOP_N]
         top_logits[row, 0, top_n:], top_ids[row, 0, top_n:] = _NEG_INF, 0
-        _top(z[row], top_logits[row, 0, :top_n], top_ids[row, 0, :top_n])
-        m = top_logits[row, 0, 0]
+        logits, values, ids = z[row], top_logits[row, 0, :top_n], top_ids[row, 0, :top_n]
+        _top(logits, values, ids)
+        if values[0] > _MAX_LOGIT:
+            logits = np.minimum(logits, _MAX_LOGIT)
+            _top(logits, values, ids)
+        m = values[0]
         row_max[row, 0] = m
         if m == _NEG_INF:
             sum_raw[row, 0] = sum_mix[row, 0] = sum_xmix[row, 0] = 0.0
             continue
         inv_t = np.float32(1.0) / floats[slot, _TEMPERATURE]
-        s, sx = _exp_sums(z[row], m, inv_t)
+        s, sx = _exp_sums(logits, m, inv_t)
         sum_mix[row, 0], sum_xmix[row, 0], sum_raw[row, 0] = s, sx, 0.0
         if ints[slot, _RAW] == 1:
-            sum_raw[row, 0] = _exp_sums(z[row], m, np.float32(1.0))[0]
+            sum_raw[row, 0] = _exp_sums(logits, m, np.float32(1.0))[0]

@@ -154,13 +154,13 @@ def _think(
     out_values: NDArray[np.float32],
 ) -> int:
     """One thinking step: ledger entry, record and state; returns the recorded token."""
-    is_finite = math.isfinite(top[0])
+    has_some = top[0] > _NEG_INF
     p_max = 1.0 / max(sum_raw if ints[_RAW] == 1 else sum_mix, 1.0)
-    if not is_finite:
+    if not has_some:
         p_max, entropy = 0.0, 0.0
-    cold = state[_COLD] + 1 if is_finite and entropy < floats[_COLD_H] else 0
+    cold = state[_COLD] + 1 if has_some and entropy < floats[_COLD_H] else 0
     forcing, route, policy = state[_FORCING], _DISCRETE, ints[_POLICY]
-    if not is_finite:
+    if not has_some:
         w[:] = 0.0
     else:
         _weights(top, ids, sum_mix, ints, floats, special, stops, w)

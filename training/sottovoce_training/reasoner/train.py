@@ -35,6 +35,7 @@ class Settings:
     decay_share: float = 0.3  # of the steps, at the end, over which the rate falls to zero
     weight_decay: float = 0.05
     eval_every: int = 500
+    compiled: bool = True  # a third faster, for a minute at the start
 
     def rate(self, step: int) -> float:
         """The learning rate of a step: warm-up, plateau, linear decay."""
@@ -80,8 +81,8 @@ class Run:
         self.model = new_model(
             len(self.tokenizer), self.tokenizer.pad_token_id, self.tokenizer.eos_token_id
         )
-        # A third faster, for a minute at the start.
-        self.decoder = torch.compile(self.model.model, dynamic=True)
+        decoder = self.model.model
+        self.decoder = torch.compile(decoder, dynamic=True) if settings.compiled else decoder
         self.optimizers = optimizers_of(self.model, settings)
         held_out = held_out_questions(HELD_OUT_PER_FAMILY)
         self.stream = Stream(self.tokenizer, held_out, settings.tokens_per_batch)
