@@ -3,7 +3,7 @@ MODEL ?= smollm2
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help setup demo serve test lint bench train-reasoner
+.PHONY: help setup demo serve test lint bench train-reasoner export-reasoner
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -32,3 +32,6 @@ bench: setup  ## run the benchmarks and append their rows to benchmarks/results
 
 train-reasoner: setup  ## train the tiny reasoner from scratch, or resume it (about 3 hours on 2 cores)
 	$(BIN)/python -m sottovoce_training.reasoner.train $(ARGS)
+
+export-reasoner: setup  ## write a trained reasoner to models/tiny-reasoner, with its card
+	$(BIN)/python -m sottovoce_training.reasoner.export $(ARGS)

@@ -39,12 +39,20 @@ def write_model(model: Any, tokenizer: Any, target: Path) -> None:
     generation = {
         "eos_token_id": tokenizer.convert_tokens_to_ids(END),
         "pad_token_id": tokenizer.pad_token_id,
+        "do_sample": True,
         "temperature": 0.6,
         "top_p": 0.95,
         "top_k": 30,
         "min_p": 0.001,
     }
     (target / "generation_config.json").write_text(json.dumps(generation, indent=2) + "\n")
+
+
+def read_model(path: Path) -> Any:
+    """The weights as they were rounded, in float32; the rest as it was before rounding."""
+    from transformers import AutoModelForCausalLM
+
+    return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
 
 
 def _rows(results: list[Result]) -> str:
@@ -67,19 +75,19 @@ def _commit() -> str:
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
 
-def main() -> None:
+def main(argv: list[str] | None = None) -> None:
     """Write the model, measure what was written on the held-out problems, and write its card."""
     parser = argparse.ArgumentParser(prog="make export-reasoner", description=__doc__)
     parser.add_argument("--run", type=Path, default=Path(".cache/tiny-reasoner"))
     parser.add_argument("--out", type=Path, default=MODELS / "tiny-reasoner")
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     model, tokenizer, step = load_run(args.run)
     write_model(model, tokenizer, args.out)
     log = read_log(args.run / "log.jsonl")
     plot_loss(log, args.out / "loss.png")
     plot_accuracy(log, args.out / "accuracy.png")
     problems = validation_problems(HELD_OUT_PER_FAMILY, "test")
-    results = evaluate(model.float(), tokenizer, problems)  # of the weights as they were rounded
+    results = evaluate(read_model(args.out), tokenizer, problems)
     size = (args.out / "model.safetensors").stat().st_size
     about = {
         "parameters": f"{model.num_parameters() / 1e6:.2f}", "steps": step, "commit": _commit(),
