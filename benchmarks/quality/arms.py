@@ -43,6 +43,7 @@ def _routed(policy: str, parameter: str) -> Callable[[float], dict[str, Any]]:
     }  # fmt: skip
 
 
+_COLD = "+cold@"
 _PLAIN: dict[str, dict[str, Any]] = {
     "plain": {},  # servers that know no modes
     "explicit": {"reasoning_mode": "explicit"},
@@ -58,14 +59,20 @@ _WITH_VALUE: dict[str, Callable[[float], dict[str, Any]]] = {
 def parse_arm(name: str) -> Arm:
     """`explicit`, `latent`, `plain`, `routed@0.7`, `adaptive_greedy@0.7` or `random@0.53`.
 
+    After `+cold@`, the steps of Cold Stop (0: off) in place of the server's: `routed@0.7+cold@64`.
+
     Raises:
         ValueError: for any other name.
     """
     kind, has_value, value = name.partition("@")
     if not has_value and kind in _PLAIN:
         return Arm(name, _PLAIN[kind])
+    value, has_cold, steps = value.partition(_COLD)
     try:
-        return Arm(name, _WITH_VALUE[kind](float(value)))
+        body = _WITH_VALUE[kind](float(value))
+        if has_cold:
+            body["routing"]["cold_stop"] = {"steps": int(steps)}
     except (KeyError, ValueError):
-        known = [*_PLAIN, *(f"{kind}@NUMBER" for kind in _WITH_VALUE)]
+        known = [*_PLAIN, *(f"{kind}@NUMBER[{_COLD}STEPS]" for kind in _WITH_VALUE)]
         raise ValueError(f"{name!r} is not an arm: give one of {', '.join(known)}") from None
+    return Arm(name, body)

@@ -1,4 +1,4 @@
-"""Runs a model's code against HumanEval's tests, in a process with limits.
+"""Runs a model's code against HumanEval's or MBPP's tests, in a process with limits.
 
 The limits stop accidents (endless loops, too much memory), not malice: use a container for models you do not trust.
 """
@@ -28,6 +28,11 @@ def code_of(text: str) -> str:
     return str(blocks[-1]) if blocks else text
 
 
+def passes_asserts(asserts: str, text: str) -> bool:
+    """Whether the answer passes MBPP's asserts, with the imports that they need before them."""
+    return _runs("\n".join([code_of(text), asserts, "print('passed all')"]))
+
+
 def passes_tests(problem: Mapping[str, str], text: str) -> bool:
     """Whether the answer passes `problem`'s tests; its prompt comes first, for imports and helpers.
 
@@ -39,10 +44,14 @@ def passes_tests(problem: Mapping[str, str], text: str) -> bool:
     # A prompt is an unfinished function: its own words come back with a body, or a body follows it.
     is_whole = f"def {problem['entry_point']}" in body
     head = problem["prompt"] + ("    pass\n" if is_whole else "")
-    program = "\n".join(
+    return _runs("\n".join(
         [head + ("\n" if is_whole else "") + body, problem["test"],
          f"check({problem['entry_point']})", "print('passed all')"]
-    )  # fmt: skip
+    ))  # fmt: skip
+
+
+def _runs(program: str) -> bool:
+    """Whether a program comes to its last line, which prints."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             done = subprocess.run(

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from .code import passes_tests
+from .code import passes_asserts, passes_tests
 from .mathematics import is_equal
 from .task import Problem, Task, TaskError
 
@@ -86,6 +86,17 @@ def _humaneval_problem(row: Row, number: int) -> Problem:
     return Problem(_id(row, number), prompt, reference)
 
 
+def _mbpp_problem(row: Row, number: int) -> Problem:
+    """`prompt` or `text`, `test_list`, and what the tests need (`test_imports`, `test_setup_code`)."""
+    tests = list(_field(row, "test_list"))
+    prompt = (
+        f"{_field(row, 'prompt', 'text')}\n\nAnswer with one Python code block. It must pass:\n\n"
+        "```python\n" + "\n".join(tests) + "\n```"
+    )
+    needs = [*row.get("test_imports", ()), row.get("test_setup_code", "")]
+    return Problem(_id(row, number), prompt, "\n".join([*needs, *tests]))
+
+
 def chosen_letter(text: str) -> str | None:
     """The letter in the last \\boxed{}, or else the last one that stands alone."""
     import re
@@ -101,6 +112,7 @@ FORMATS: dict[str, tuple[Callable[[Row, int], Problem], Callable[[Problem, str],
     "math500": (_math_problem, lambda p, text: is_equal(p.reference, text)),
     "aime": (_math_problem, lambda p, text: is_equal(p.reference, text)),
     "gpqa": (_gpqa_problem, lambda p, text: chosen_letter(text) == p.reference),
+    "mbpp": (_mbpp_problem, lambda p, text: passes_asserts(p.reference, text)),
     "humaneval": (_humaneval_problem, lambda p, text: passes_tests(p.reference, text)),
 }
 

@@ -2,7 +2,14 @@
 
 from .capabilities import Capabilities
 from .errors import InvalidValueError, RoutingError, UnknownKeyError, UnsupportedModeError
-from .params import REQUEST_KEYS, SOFT_SAMPLING_DEFAULTS, ColdStop, RoutingParams, parse
+from .params import (
+    REQUEST_KEYS,
+    SOFT_SAMPLING_DEFAULTS,
+    ColdStop,
+    RoutingParams,
+    parse,
+    parse_routing,
+)
 from .policies import DEFAULT_POLICY, MODES, POLICIES
 from .record import Step
 
@@ -21,4 +28,5 @@ __all__ = [
     "UnknownKeyError",
     "UnsupportedModeError",
     "parse",
+    "parse_routing",
 ]

@@ -10,6 +10,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sottovoce_kernels import MAX_TOP_N
@@ -18,6 +19,7 @@ from .errors import InvalidValueError, UnknownKeyError
 from .policies import DEFAULT_POLICY, MODES, POLICIES, PolicySpec
 
 REQUEST_KEYS = ("reasoning_mode", "routing", "shortcuts", "include_reasoning_trace")
+_NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 STAMP = "sottovoce"  # the extra_args key by which admission hands parameters to the worker
 
 # Soft Thinking's sampling settings, for soft-capable modes where a request sets none.
@@ -61,6 +63,10 @@ class RoutingParams:
         """The policy; only for parameters that have one."""
         assert self.policy is not None
         return POLICIES[self.policy]
+
+    def as_routing(self) -> dict[str, Any]:
+        """The `routing` object of a request that spells all of it out."""
+        return {key: value for key, value in asdict(self).items() if key in _PARSERS}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only, as they cross to the engine process."""
@@ -158,21 +164,33 @@ def _refuse_unknown(param: str, table: Mapping[str, Any], known: list[str]) -> N
             raise UnknownKeyError(f"{param}.{key}", known)
 
 
-def parse(request: Mapping[str, Any]) -> RoutingParams:
+def parse_routing(value: Any) -> dict[str, Any]:
+    """The fields of a `routing` object, validated and of the types that `RoutingParams` holds.
+
+    Raises:
+        RoutingError: naming the key, the value and the remedy.
+    """
+    table = _table("routing", value)
+    _refuse_unknown("routing", table, list(_PARSERS))
+    return {
+        key: _PARSERS[key](item)
+        for key, item in table.items()
+        if item is not None or key == "cold_stop"
+    }
+
+
+def parse(request: Mapping[str, Any], defaults: Mapping[str, Any] = _NO_DEFAULTS) -> RoutingParams:
     """Read a request's routing keys; keys of others are left alone.
+
+    Args:
+        defaults: what `parse_routing` made of the defaults of soft modes, without a policy.
 
     Raises:
         RoutingError: naming the key, the value and the remedy.
     """
     given = {key: request[key] for key in REQUEST_KEYS if request.get(key) is not None}
     mode = _one_of("reasoning_mode", given.get("reasoning_mode", "explicit"), MODES)
-    routing = _table("routing", given.get("routing", {}))
-    _refuse_unknown("routing", routing, list(_PARSERS))
-    values = {
-        key: _PARSERS[key](value)
-        for key, value in routing.items()
-        if value is not None or key == "cold_stop"
-    }
+    values = parse_routing(given.get("routing", {}))
     trace = _flag("include_reasoning_trace", given.get("include_reasoning_trace", False))
     if "shortcuts" in given:
         raise InvalidValueError(
@@ -181,10 +199,13 @@ def parse(request: Mapping[str, Any]) -> RoutingParams:
     if mode == "explicit":
         if values:
             raise InvalidValueError(
-                "routing", routing, "needs reasoning_mode latent or routed; leave it out or set one"
+                "routing",
+                given["routing"],
+                "needs reasoning_mode latent or routed; leave it out or set one",
             )
         off = ColdStop(steps=0)
         return RoutingParams(policy="observe" if trace else None, cold_stop=off, trace=trace)
+    values = {**defaults, **values}
     policy = values.pop("policy", DEFAULT_POLICY[mode])
     if POLICIES[policy].mode != mode:
         fitting = [name for name, spec in POLICIES.items() if spec.mode == mode]

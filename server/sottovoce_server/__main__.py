@@ -1,13 +1,30 @@
 """The `sottovoce` command."""
 
+from __future__ import annotations
+
+import importlib
 import sys
+
+
+def _serve(argv: list[str]) -> None:
+    from .cli import serve
+
+    serve(argv)
+
+
+def _tune(argv: list[str]) -> None:
+    # The harness is a part of the checkout, above every package: nothing here may depend on it.
+    importlib.import_module("benchmarks.quality.tune").main(argv[1:])
+
+
+COMMANDS = {"tune": _tune}
 
 
 def main() -> None:
     """Dispatch on the subcommand; heavy imports wait until one is known."""
-    from .cli import serve
-
-    serve(sys.argv[1:])
+    argv = sys.argv[1:]
+    command = COMMANDS.get(argv[0], _serve) if argv else _serve
+    command(argv)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ import os
 import sys
 from typing import Any
 
+from .defaults import defaults_path, read_defaults
 from .settings import ServerSettings, add_flags
 
 GATEWAY = "sottovoce_server.gateway.Gateway"
@@ -50,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
     usage = "sottovoce serve MODEL [options]"
     serve = commands.add_parser("serve", help="start the server", usage=usage)
+    commands.add_parser("tune", help="choose a model's routing defaults on a few problems")
     make_arg_parser(serve)
     add_flags(serve)
     return parser
@@ -63,6 +65,14 @@ def _apply_reasoning_markers(args: argparse.Namespace, settings: ServerSettings)
     args.reasoning_config = ReasoningConfig(
         reasoning_start_str=settings.reasoning_start, reasoning_end_str=settings.reasoning_end
     )
+
+
+def _find_routing_defaults(args: argparse.Namespace) -> None:
+    """Leave the file's path in the flag, for the API servers, and report what it holds."""
+    args.routing_defaults = defaults_path(args.routing_defaults, args.model)
+    defaults = read_defaults(args.routing_defaults)
+    if defaults:
+        print(f"sottovoce: routing defaults {defaults} from {args.routing_defaults}", flush=True)
 
 
 def _hand_to_plugin(args: argparse.Namespace, settings: ServerSettings) -> None:
@@ -82,6 +92,7 @@ def prepare(argv: list[str]) -> argparse.Namespace:
         args.model = args.model_tag
     try:
         settings = ServerSettings.from_args(args)
+        _find_routing_defaults(args)
     except ValueError as error:
         sys.exit(f"sottovoce: {error}")
     args.middleware = [*args.middleware, GATEWAY]

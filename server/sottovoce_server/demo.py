@@ -69,15 +69,13 @@ def _wait_until_ready(process: subprocess.Popen[bytes], base: str, log: IO[bytes
 
 
 @contextmanager
-def running_server(model: str) -> Iterator[str]:
+def running_server(model: str, *flags: str) -> Iterator[str]:
     """The server on a free port, stopped at the end; yields its base address."""
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "sottovoce_server", "serve", model, "--port", str(port)]
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(
-            [*command, "--max-num-seqs", "16"], stdout=log, stderr=subprocess.STDOUT
-        )
+        process = subprocess.Popen([*command, *flags], stdout=log, stderr=subprocess.STDOUT)
         try:
             _wait_until_ready(process, base, log)
             yield base
@@ -149,7 +147,11 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
     parser.add_argument("--model", default="smollm2")
     model: str = parser.parse_args(argv).model
-    with running_server(model) as base, httpx.Client(base_url=base, timeout=300.0) as client:
+    flags = ("--max-num-seqs", "16")
+    with (
+        running_server(model, *flags) as base,
+        httpx.Client(base_url=base, timeout=300.0) as client,
+    ):
         # A first request compiles what the others reuse.
         ask(client, request_body(model, "latent", "Hello"))
         for question in QUESTIONS:

@@ -10,12 +10,13 @@ from typing import Any
 
 from starlette.middleware.cors import CORSMiddleware
 
-from sottovoce_router import REQUEST_KEYS, Capabilities, RoutingError
+from sottovoce_router import REQUEST_KEYS, Capabilities, RoutingError, parse_routing
 from sottovoce_router.capabilities import marker_ids
 from sottovoce_router.observe import observer
 
 from . import errors
 from .body import ClientGoneError, parse_object, read_body, with_body
+from .defaults import read_defaults
 from .drain import Drain
 from .errors import ApiError
 from .render import Renderer, with_modes
@@ -83,8 +84,8 @@ class Gateway:
             await self._post(context, path, scope, receive, send)
         else:
             is_list = path == "/v1/models" and scope["method"] == "GET"
-            show = partial(with_modes, modes=context.capabilities.modes) if is_list else None
-            await self._app(scope, receive, Reply(send, Changes(body=show)))
+            show = Changes(body=context.show_models if is_list else None)
+            await self._app(scope, receive, Reply(send, show))
 
     async def _post(
         self, context: _Context, path: str, scope: Scope, receive: Receive, send: Send
@@ -138,6 +139,11 @@ class _Context:
         config = self.engine.vllm_config
         self.capabilities = Capabilities.from_config(config)
         self._server_sampling = config.model_config.get_diff_sampling_param()
+        defaults = read_defaults(self.settings.routing_defaults)
+        self._routing = parse_routing(defaults)
+        self.show_models = partial(
+            with_modes, modes=self.capabilities.modes, routing_defaults=defaults
+        )
         self._markers = marker_ids(config)
         self._num_layers = config.model_config.get_num_layers(config.parallel_config)
         keys = state.args.api_key or [os.environ.get("VLLM_API_KEY", "")]
@@ -184,8 +190,9 @@ class _Context:
             ApiError: 400, our fields are wrong.
         """
         mode = self.settings.default_reasoning_mode
+        sampling, routing = self._server_sampling, self._routing
         try:
-            return translate(request, endpoint, self.capabilities, self._server_sampling, mode)
+            return translate(request, endpoint, self.capabilities, sampling, mode, routing)
         except RoutingError as error:
             raise errors.from_routing_error(error) from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sottovoce_router import RoutingParams
@@ -110,9 +110,10 @@ def _render_line(line: bytes, change: Callable[[dict[str, Any]], None]) -> bytes
     )
 
 
-def with_modes(body: bytes, modes: list[str]) -> bytes:
-    """The list of models, each with the reasoning modes it serves."""
+def with_modes(body: bytes, modes: list[str], routing_defaults: Mapping[str, Any]) -> bytes:
+    """The list of models, each with the reasoning modes it serves and its routing defaults."""
     data = json.loads(body)
     for card in data["data"]:
         card["reasoning_modes"] = modes
+        card["routing_defaults"] = routing_defaults
     return json.dumps(data).encode()

@@ -14,6 +14,8 @@ _HELP: dict[str, str] = {
     "ledger_gib": "Memory for the soft inputs of live requests, in GiB.",
     "reasoning_start": "Marker that opens thinking, for models without a reasoning parser.",
     "reasoning_end": "Marker that closes thinking, for models without a reasoning parser.",
+    "routing_defaults": "File of routing defaults, as `sottovoce tune` writes it; without this flag, "
+    "sottovoce.json in the model's directory if it is there.",
 }
 
 
@@ -28,6 +30,7 @@ class ServerSettings:
     ledger_gib: float = 4.0
     reasoning_start: str = ""
     reasoning_end: str = ""
+    routing_defaults: str = ""
 
     def __post_init__(self) -> None:
         for name in ("max_queue", "drain_timeout_s"):

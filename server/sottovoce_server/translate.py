@@ -66,12 +66,11 @@ def _requested(body: Mapping[str, Any], default_mode: str) -> dict[str, Any]:
     return found
 
 
-def _xargs(params: RoutingParams, requested: Mapping[str, Any]) -> dict[str, Any]:
+def _xargs(params: RoutingParams) -> dict[str, Any]:
     """The same keys in the scalar types that `vllm_xargs` carries."""
     out: dict[str, Any] = {"reasoning_mode": params.mode}
-    routing = requested.get("routing")
-    if routing:
-        out["routing"] = routing if isinstance(routing, str) else json.dumps(routing)
+    if params.is_soft_capable:
+        out["routing"] = json.dumps(params.as_routing())
     if params.trace:
         out["include_reasoning_trace"] = 1
     return out
@@ -106,17 +105,18 @@ def translate(
     capabilities: Capabilities,
     server_sampling: Mapping[str, Any],
     default_mode: str = "explicit",
+    default_routing: Mapping[str, Any] | None = None,
 ) -> Translation:
     """Validate our fields and move them where the plugin reads them.
 
     Args:
         server_sampling: sampling defaults of the model's generation configuration.
+        default_routing: the model's own routing defaults, validated.
 
     Raises:
         RoutingError: naming the key, the value and the remedy.
     """
-    requested = _requested(body, default_mode)
-    params = parse(requested)
+    params = parse(_requested(body, default_mode), default_routing or {})
     _check(params, body, capabilities)
     out = {key: value for key, value in body.items() if key not in REQUEST_KEYS}
     if params.is_soft_capable:
@@ -126,7 +126,7 @@ def translate(
                 out[key] = value
     others = {k: v for k, v in (out.pop("vllm_xargs", None) or {}).items() if k not in REQUEST_KEYS}
     if params.policy is not None:
-        others.update(_xargs(params, requested))
+        others.update(_xargs(params))
     if others:
         out["vllm_xargs"] = others
     options = body.get("stream_options")

@@ -17,12 +17,18 @@ ADD = {
     "task_id": "T/0", "entry_point": "add", "prompt": "def add(a, b):\n    '''Sum.'''\n",
     "test": "def check(f):\n    assert f(2, 3) == 5\n",
 }  # fmt: skip
+MBPP = {
+    "task_id": 3, "prompt": "Half of a circle.", "test_imports": ["import math"],
+    "test_list": ["assert area(1) == math.pi", "assert area(2) == 2 * math.pi"],
+}  # fmt: skip
 CASES: list[tuple[str, dict[str, Any], str, str]] = [
     ("jsonl", {"question": "q", "answer": "1/2"}, "So \\boxed{0.5}", "\\boxed{2}"),
     ("gsm8k", {"question": "q", "answer": "a\n#### 1,200"}, "It is 1200.", "It is 1201."),
     ("math500", {"problem": "q", "answer": "\\frac{3}{4}", "unique_id": "u"},
      "\\boxed{\\frac{6}{8}}", "\\boxed{\\frac{4}{3}}"),
     ("aime", {"ID": "2024-1", "Problem": "q", "Answer": 73}, "\\boxed{073}", "\\boxed{37}"),
+    ("mbpp", MBPP, "```python\ndef area(r):\n    return math.pi * r\n```",
+     "```python\ndef area(r):\n    return 3 * r\n```"),
     ("humaneval", ADD, "```python\ndef add(a, b):\n    return a + b\n```", "    return a - b\n"),
     ("humaneval", ADD, "    return a + b\n", "```python\nwhile True: pass\n```"),
 ]  # fmt: skip

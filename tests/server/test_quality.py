@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
+from benchmarks.quality import reproduce
 from benchmarks.quality.__main__ import main
 from benchmarks.quality.drive import read_samples
 from benchmarks.quality.report import write_report
 from benchmarks.quality.study import Settings, Study
+from benchmarks.quality.tune import main as tune
 
 from server.serving import MODEL, Server
+from sottovoce_server.defaults import read_defaults
 
 COUNT = 3
 
@@ -75,3 +82,45 @@ def test_the_command_asks_and_prints(server: Server, tmp_path: Path, capsys: obj
     printed = capsys.readouterr().out  # type: ignore[attr-defined]
     assert "explicit: " in printed
     assert "1 problems, 1 samples" in printed
+
+
+def test_tune_writes_defaults_that_serve_reads(server: Server, tmp_path: Path) -> None:
+    path, study = tmp_path / "sottovoce.json", str(tmp_path / "study")
+    command = ["--url", f"{server.base}/v1", "--task", "gym:chain_sum", "--count", str(COUNT)]
+    command += ["--max-tokens", "16", "--study", study, "--write", str(path)]
+    tune([*command, "--threshold", "0.5", "0.9", "--cold-stop", "2", "0"])
+    found = read_defaults(str(path))
+    tuned = json.loads(path.read_text())["tuned"]
+    assert [(c["threshold"], c["cold_stop"]["steps"]) for c in tuned["candidates"]] == [
+        (0.5, 2), (0.5, 0), (0.9, 2), (0.9, 0)
+    ]  # fmt: skip
+    # Nobody is right, and who stops earliest is the shortest.
+    shortest = min(tuned["candidates"], key=lambda c: c["thinking_steps"])
+    assert found == {key: shortest[key] for key in ("threshold", "cold_stop")}
+    assert tuned["problems"] == COUNT
+
+
+def test_reproduce_serves_asks_and_reports(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    served: list[tuple[str, ...]] = []
+
+    @contextmanager
+    def running(*command: str) -> Iterator[str]:
+        served.append(command)
+        yield server.base
+
+    monkeypatch.setattr(reproduce, "running_server", running)
+    monkeypatch.setitem(reproduce.MODELS, "toy", reproduce.Model(MODEL, ("--flag",)))
+    toy = reproduce.Benchmark("aime:{data}/toy.jsonl", max_tokens=8, samples=2)
+    monkeypatch.setitem(reproduce.BENCHMARKS, "toy", toy)
+    command = ["toy", "toy", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
+    with pytest.raises(SystemExit, match="toy.jsonl"):
+        reproduce.main(command)
+    assert served == [], "a missing file is found before a server starts"
+    (tmp_path / "toy.jsonl").write_text('{"problem": "1 + 1?", "answer": 2}\n' * 2)
+    reproduce.main([*command, "--arm", "explicit", "routed@0.5"])
+    assert served == [(MODEL, "--flag", "--max-num-seqs", "64")]
+    printed = capsys.readouterr().out
+    assert "2 problems, 4 samples" in printed
+    assert "| `routed@0.5` |" in printed

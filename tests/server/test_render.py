@@ -169,5 +169,7 @@ def test_error_in_a_stream_has_a_stable_code() -> None:
 
 
 def test_modes_of_models() -> None:
-    body = with_modes(b'{"object": "list", "data": [{"id": "a"}, {"id": "b"}]}', ["explicit"])
-    assert [card["reasoning_modes"] for card in json.loads(body)["data"]] == [["explicit"]] * 2
+    models = b'{"object": "list", "data": [{"id": "a"}, {"id": "b"}]}'
+    cards = json.loads(with_modes(models, ["explicit"], {"threshold": 0.5}))["data"]
+    assert [card["reasoning_modes"] for card in cards] == [["explicit"]] * 2
+    assert [card["routing_defaults"] for card in cards] == [{"threshold": 0.5}] * 2
