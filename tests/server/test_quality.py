@@ -115,7 +115,7 @@ def test_reproduce_serves_asks_and_reports(
     toy = reproduce.Benchmark("aime:{data}/toy.jsonl", max_tokens=8, samples=2)
     monkeypatch.setitem(reproduce.BENCHMARKS, "toy", toy)
     command = ["toy", "toy", "--data", str(tmp_path), "--out", str(tmp_path / "out")]
-    with pytest.raises(SystemExit, match="toy.jsonl"):
+    with pytest.raises(SystemExit, match=r"toy\.jsonl"):
         reproduce.main(command)
     assert served == [], "a missing file is found before a server starts"
     (tmp_path / "toy.jsonl").write_text('{"problem": "1 + 1?", "answer": 2}\n' * 2)
