@@ -42,7 +42,7 @@ def test_held_out_questions_are_the_test_splits() -> None:
 
 
 def test_the_rate_warms_up_and_falls_to_zero() -> None:
-    settings = Settings(num_steps=1000, warmup=100)
+    settings = Settings(num_steps=1000, warmup=100, decay_share=0.3)
     assert settings.rate(0) == pytest.approx(settings.learning_rate / 100)
     assert settings.rate(500) == settings.learning_rate
     assert settings.rate(850) == pytest.approx(settings.learning_rate / 2)

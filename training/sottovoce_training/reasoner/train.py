@@ -32,7 +32,7 @@ class Settings:
     tokens_per_batch: int = 4096
     learning_rate: float = 2e-3
     warmup: int = 200
-    decay_share: float = 0.3  # of the steps, at the end, over which the rate falls to zero
+    decay_share: float = 0.7  # of the steps, at the end, over which the rate falls to zero
     weight_decay: float = 0.05
     eval_every: int = 500
     compiled: bool = True  # a third faster, for a minute at the start
