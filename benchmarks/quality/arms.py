@@ -43,6 +43,8 @@ def _routed(policy: str, parameter: str) -> Callable[[float], dict[str, Any]]:
     }  # fmt: skip
 
 
+# Those among which ThinkRouter (2602.11683) chooses.
+THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _COLD = "+cold@"
 _PLAIN: dict[str, dict[str, Any]] = {
     "plain": {},  # servers that know no modes

@@ -40,7 +40,7 @@ class Study:
             raise ValueError(f"{folder} holds no study; `run` makes one")
         if saved and settings and (differ := _differences(saved, settings)):
             raise ValueError(
-                f"{folder} holds a study with other settings ({differ}); give another --out"
+                f"{folder} holds a study with other settings ({differ}); give another folder"
             )
         if saved is None and settings is not None:
             folder.mkdir(parents=True, exist_ok=True)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import itertools
 import json
 import sys
+import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +18,12 @@ from typing import Any
 
 import httpx
 
-from .arms import SAMPLINGS, parse_arm
+from sottovoce_server.defaults import FILE_NAME
+
+from .arms import SAMPLINGS, THRESHOLDS, parse_arm
 from .outcome import Outcome
 from .study import Settings, Study
 from .task import TaskError
-
-_THRESHOLDS = (0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-_FILE_NAME = "sottovoce.json"  # where `sottovoce serve` looks in a model's directory
 
 
 @dataclass(frozen=True)
@@ -46,16 +47,16 @@ def _parser() -> argparse.ArgumentParser:
                         "and so on, as in benchmarks/README.md; never what you report on")  # fmt: skip
     parser.add_argument("--count", type=int, default=10, help="problems of each task")
     parser.add_argument("--samples", type=int, default=1, help="samples of each problem")
-    parser.add_argument("--threshold", type=float, nargs="+", default=list(_THRESHOLDS))
+    parser.add_argument("--threshold", type=float, nargs="+", default=list(THRESHOLDS))
     parser.add_argument("--cold-stop", type=int, nargs="+", default=[256], help="steps; 0: off")
     parser.add_argument("--sampling", choices=list(SAMPLINGS), default="t0.6")
     parser.add_argument("--max-tokens", type=int, default=512)
     parser.add_argument("--concurrency", type=int, default=16)
     parser.add_argument("--api-key", default="none")
-    parser.add_argument("--study", type=Path, help="folder of the samples, from which to resume")
     parser.add_argument(
-        "--write", type=Path, help=f"default: {_FILE_NAME} in the model's directory"
+        "--study", type=Path, help="folder to keep the samples in, and to resume from"
     )
+    parser.add_argument("--write", type=Path, help=f"default: {FILE_NAME} in the model's directory")
     return parser
 
 
@@ -80,7 +81,7 @@ def _target(args: argparse.Namespace, card: dict[str, Any]) -> Path:
     root = Path(card.get("root") or "")
     if not root.is_dir():
         raise ValueError(f"--write: {card.get('root')} is no directory here; say where to write")
-    return root / _FILE_NAME
+    return root / FILE_NAME
 
 
 def choose(candidates: list[Candidate]) -> Candidate:
@@ -115,10 +116,11 @@ def _measure(args: argparse.Namespace, model: str) -> list[Candidate]:
         url=args.url, model=model, tasks=tuple(args.task), count=args.count, split="validation",
         max_tokens=args.max_tokens, concurrency=args.concurrency,
     )  # fmt: skip
-    study = Study(args.study or Path(".cache/tune") / model.replace("/", "_"), settings)
     found = []
-    for threshold in args.threshold:
-        for steps in args.cold_stop:
+    # Samples that nobody asked to keep must not answer for the model's next version.
+    with tempfile.TemporaryDirectory() as scratch:
+        study = Study(args.study or Path(scratch), settings)
+        for threshold, steps in itertools.product(args.threshold, args.cold_stop):
             name = f"routed@{threshold:g}+cold@{steps}"
             asyncio.run(study.run(name, args.sampling, args.samples, args.api_key))
             routing = {k: v for k, v in parse_arm(name).body["routing"].items() if k != "policy"}
@@ -132,7 +134,9 @@ def _tune(args: argparse.Namespace) -> None:
     candidates = _measure(args, card["id"])
     print(table(candidates))
     if failed := sum(c.outcome.num_errors for c in candidates):
-        raise ValueError(f"{failed} requests failed, nothing is written; the same command resumes")
+        raise ValueError(
+            f"{failed} requests failed, nothing is written; try again (--study resumes)"
+        )
     best = choose(candidates)
     content = {
         "routing": best.routing,

@@ -14,7 +14,11 @@ def _serve(argv: list[str]) -> None:
 
 def _tune(argv: list[str]) -> None:
     # The harness is a part of the checkout, above every package: nothing here may depend on it.
-    importlib.import_module("benchmarks.quality.tune").main(argv[1:])
+    try:
+        tune = importlib.import_module("benchmarks.quality.tune")
+    except ModuleNotFoundError as error:
+        sys.exit(f"sottovoce tune: {error}; install the extra `bench` in a checkout")
+    tune.main(argv[1:])
 
 
 COMMANDS = {"tune": _tune}

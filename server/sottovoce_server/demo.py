@@ -47,9 +47,11 @@ def free_port() -> int:
         return int(sock.getsockname()[1])
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], base: str, log: IO[bytes]) -> float:
+def _wait_until_ready(
+    process: subprocess.Popen[bytes], base: str, log: IO[bytes], timeout_s: float
+) -> float:
     started = time.monotonic()
-    while time.monotonic() - started < START_TIMEOUT_S:
+    while time.monotonic() - started < timeout_s:
         elapsed = time.monotonic() - started
         print(f"\r  starting the server ... {elapsed:4.0f} s", end="", file=sys.stderr, flush=True)
         if process.poll() is not None:
@@ -65,11 +67,11 @@ def _wait_until_ready(process: subprocess.Popen[bytes], base: str, log: IO[bytes
         except httpx.TransportError:
             pass
         time.sleep(0.5)
-    sys.exit(f"\nthe server was not ready after {START_TIMEOUT_S:.0f} s")
+    sys.exit(f"\nthe server was not ready after {timeout_s:.0f} s")
 
 
 @contextmanager
-def running_server(model: str, *flags: str) -> Iterator[str]:
+def running_server(model: str, *flags: str, timeout_s: float = START_TIMEOUT_S) -> Iterator[str]:
     """The server on a free port, stopped at the end; yields its base address."""
     port = free_port()
     base = f"http://127.0.0.1:{port}"
@@ -77,7 +79,7 @@ def running_server(model: str, *flags: str) -> Iterator[str]:
     with tempfile.TemporaryFile() as log:
         process = subprocess.Popen([*command, *flags], stdout=log, stderr=subprocess.STDOUT)
         try:
-            _wait_until_ready(process, base, log)
+            _wait_until_ready(process, base, log, timeout_s)
             yield base
         finally:
             process.terminate()

@@ -122,6 +122,7 @@ VLLMS = [
     ({"max_tokens": 10**30}, "max_tokens", str(10**30), "fewer output tokens"),
     ({"temperature": "hot"}, "temperature", "hot", "valid number"),
     ({"temperature": -1}, "temperature", "-1", "non-negative"),
+    ({"temperature": 1e300}, "temperature", "1e+300", "[0, 2]"),
     ({"top_p": 3}, "top_p", "3", "(0, 1]"),
     ({"n": "two"}, "n", "two", "valid integer"),
     ({"seed": "a"}, "seed", "'a'", "valid integer"),

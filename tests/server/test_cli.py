@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,18 +22,19 @@ from sottovoce_server import cli
 
 SHOWN = ("model", "port", "api_key", "max_model_len", "middleware", "enable_request_id_headers",
          "default_reasoning_mode", "max_queue", "max_body_bytes", "drain_timeout_s", "ledger_gib",
-         "shutdown_timeout", "additional_config", "served_model_name")
+         "shutdown_timeout", "additional_config", "served_model_name", "routing_defaults")
 
 def parse(argv):
-    errors = io.StringIO()
+    errors, said = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(said):
             args = cli.prepare(argv)
     except SystemExit as exit:
         return {"error": f"{exit.code}\\n{errors.getvalue()}"}
     reasoning = args.reasoning_config
     markers = reasoning and [reasoning.reasoning_start_str, reasoning.reasoning_end_str]
-    return {**{name: getattr(args, name) for name in SHOWN}, "markers": markers}
+    shown = {name: getattr(args, name) for name in SHOWN}
+    return {**shown, "markers": markers, "said": said.getvalue()}
 
 def cpu_defaults(env):
     for name in NAMES:
@@ -69,6 +71,7 @@ LINES: dict[str, list[str]] = {
     "unknown flag": [*BARE, "--max-que-length", "1"],
     "no command": [],
     "own middleware": [*BARE, "--middleware", "a.B", "--shutdown-timeout", "3"],
+    "no defaults file": [*BARE, "--routing-defaults", "/no/such.json"],
     "additional": [*BARE, "--additional-config", '{"k": 1, "sottovoce": {"soft_modes": false}}'],
 }  # fmt: skip
 ENVS: tuple[dict[str, str], ...] = (
@@ -80,9 +83,17 @@ ENVS: tuple[dict[str, str], ...] = (
 
 
 @pytest.fixture(scope="module")
-def result() -> Any:
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model's directory with defaults beside the weights."""
+    folder = tmp_path_factory.mktemp("tuned")
+    (folder / "sottovoce.json").write_text('{"routing": {"threshold": 0.45}}')
+    return folder
+
+
+@pytest.fixture(scope="module")
+def result(tuned: Path) -> Any:
     """What the other process found."""
-    given = json.dumps([list(LINES.values()), ENVS])
+    given = json.dumps([[*LINES.values(), ["serve", str(tuned)]], ENVS])
     env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "-c", _PARSE, given], env=env, capture_output=True, text=True, timeout=300
@@ -94,7 +105,7 @@ def result() -> Any:
 @pytest.fixture
 def parsed(result: Any) -> dict[str, Any]:
     """The namespaces by their line's name."""
-    return dict(zip(LINES, result["parsed"], strict=True))
+    return dict(zip([*LINES, "tuned"], result["parsed"], strict=True))
 
 
 def test_every_flag_of_vllm_serve_is_there(result: Any) -> None:
@@ -121,6 +132,14 @@ def test_our_flags(parsed: dict[str, Any]) -> None:
     assert args["default_reasoning_mode"] == "routed"
     assert (args["max_queue"], args["max_body_bytes"], args["drain_timeout_s"]) == (5, 6, 7)
     assert args["additional_config"] == {"sottovoce": {"ledger_gib": 0.5}}
+
+
+def test_routing_defaults_are_found_and_reported(parsed: dict[str, Any], tuned: Path) -> None:
+    path = str(tuned / "sottovoce.json")
+    assert parsed["tuned"]["routing_defaults"] == path
+    assert "{'threshold': 0.45} from " + path in parsed["tuned"]["said"]
+    assert (parsed["bare"]["routing_defaults"], parsed["bare"]["said"]) == ("", "")
+    assert "--routing-defaults /no/such.json" in parsed["no defaults file"]["error"]
 
 
 def test_markers(parsed: dict[str, Any]) -> None:

@@ -5,14 +5,30 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from server.front import CHAT, JSON, REQUEST, App, Front, Response, watched
 from server.stubs import END
+from sottovoce_router import parse
 from sottovoce_router.observe import observer
 from sottovoce_server.gateway import Gateway
+
+
+def test_a_models_routing_defaults_reach_the_engine_and_the_list(tmp_path: Path) -> None:
+    path = tmp_path / "defaults.json"
+    path.write_text('{"routing": {"threshold": 0.45}}')
+    models = b'{"object": "list", "data": [{"id": "a"}]}'
+    app = App(parts=(models,))
+    front = Front(app, routing_defaults=str(path))
+    listed = json.loads(front.ask("/v1/models", method="GET").body)["data"][0]
+    assert listed["routing_defaults"] == {"threshold": 0.45}
+    app.parts = (b'{"choices": [], "usage": {}}',)
+    for routing, threshold in (({}, 0.45), ({"threshold": 0.9}, 0.9)):
+        front.post({**REQUEST, "reasoning_mode": "routed", "routing": routing})
+        assert parse(json.loads(app.asked[-1][2])["vllm_xargs"]).threshold == threshold
 
 
 def test_request_is_translated_and_answer_rendered() -> None:
@@ -23,7 +39,9 @@ def test_request_is_translated_and_answer_rendered() -> None:
     response = Front(app).post({**REQUEST, "reasoning_mode": "latent"}, headers={"x-a": "b"})
     path, headers, sent = app.asked[0]
     assert (path, headers[b"x-a"], int(headers[b"content-length"])) == (CHAT, b"b", len(sent))
-    assert json.loads(sent)["vllm_xargs"]["reasoning_mode"] == "latent"
+    xargs = json.loads(sent)["vllm_xargs"]
+    assert xargs.keys() == {"reasoning_mode", "routing"}
+    assert parse(xargs) == parse({"reasoning_mode": "latent"})
     assert response.headers["x-reasoning-mode"] == "latent"
     assert int(response.headers["content-length"]) == len(response.body)
     answer = json.loads(response.body)

@@ -106,8 +106,9 @@ def test_reproduce_serves_asks_and_reports(
     served: list[tuple[str, ...]] = []
 
     @contextmanager
-    def running(*command: str) -> Iterator[str]:
+    def running(*command: str, timeout_s: float) -> Iterator[str]:
         served.append(command)
+        assert timeout_s > 3600, "a first start downloads the weights"
         yield server.base
 
     monkeypatch.setattr(reproduce, "running_server", running)

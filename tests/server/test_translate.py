@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from server.stubs import engine_config
-from sottovoce_router import Capabilities, InvalidValueError, UnsupportedModeError
+from sottovoce_router import Capabilities, InvalidValueError, UnsupportedModeError, parse
 from sottovoce_server.translate import Translation, endpoint_of, translate
 
 ALL = Capabilities.from_config(engine_config())
@@ -42,8 +42,9 @@ def test_our_fields_move_into_vllm_xargs() -> None:
     )
     assert not {"reasoning_mode", "routing", "include_reasoning_trace"} & translation.body.keys()
     xargs = translation.body["vllm_xargs"]
-    assert json.loads(xargs.pop("routing")).items() > routing.items()
-    assert xargs == {"k": 2, "reasoning_mode": "routed", "include_reasoning_trace": 1}
+    assert xargs.keys() == {"k", "reasoning_mode", "routing", "include_reasoning_trace"}
+    assert (xargs["k"], xargs["include_reasoning_trace"]) == (2, 1)
+    assert parse(xargs) == translation.params
     assert translation.params.threshold == 0.4
 
 
