@@ -9,7 +9,7 @@ import torch
 
 from sottovoce_training.families import FAMILIES
 from sottovoce_training.reasoner import train
-from sottovoce_training.reasoner.data import IGNORED
+from sottovoce_training.reasoner.data import IGNORED, WEIGHTS, focused
 from sottovoce_training.reasoner.train import Run, Settings
 
 SETTINGS = Settings(num_steps=4, tokens_per_batch=512, compiled=False)
@@ -22,9 +22,11 @@ def test_a_run_resumes_where_it_was_saved(tmp_path: Path, monkeypatch: pytest.Mo
     before = run.model.lm_head.weight.clone()
     run._train_step(batch)
     assert not torch.equal(run.model.lm_head.weight, before)
+    run.stream.weights["gcd"] = 7.0
     run.save()
     again = Run(tmp_path, SETTINGS, seed=1)
     assert (again.step, again.stream.num_pools) == (1, 1)
+    assert again.stream.weights == {**WEIGHTS, "gcd": 7.0}
     assert torch.equal(again.model.lm_head.weight, run.model.lm_head.weight)
     following = [one.stream.pool(16)[0].input_ids for one in (run, again)]
     assert torch.equal(*following)
@@ -47,3 +49,20 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
     assert settings.rate(500) == settings.learning_rate
     assert settings.rate(850) == pytest.approx(settings.learning_rate / 2)
     assert settings.rate(1000) == 0.0
+
+
+def test_what_fails_is_seen_more_often_from_a_point_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "HELD_OUT_PER_FAMILY", 2)
+    shares = {**dict.fromkeys(WEIGHTS, 1.0), "countdown": 0.25, "all": 0.9}
+    monkeypatch.setattr(train, "evaluate", lambda *_: [])
+    monkeypatch.setattr(train, "accuracy", lambda _: shares)
+    run = Run(tmp_path, Settings(num_steps=10, focus_from=0.4, compiled=False), seed=0)
+    run.step = 3
+    run._evaluate()
+    assert run.stream.weights == WEIGHTS
+    run.step = 4
+    run._evaluate()
+    assert run.stream.weights == focused(shares)
+    assert focused(shares) == {**dict.fromkeys(WEIGHTS, 0.5), "countdown": 2.0}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from ..families import FAMILIES, SPLITS, Problem
 from .tokenizer import completion_of, prompt_of
 
-# Families are drawn by these weights; what is learnt late is seen more often.
+# Families are drawn by these weights at first; what is learnt late is seen more often.
 WEIGHTS: dict[str, float] = {
     "chain_sum": 1.0, "basic_arithmetic": 1.5, "leg_counting": 1.0, "gcd": 1.5,
     "number_sorting": 1.0, "family_relationships": 1.0, "course_schedule": 1.5, "countdown": 1.5,
@@ -37,16 +37,22 @@ def held_out_questions(per_family: int) -> set[str]:
     }
 
 
+def focused(accuracy: Mapping[str, float]) -> dict[str, float]:
+    """Weights for later: the more of a family's validation problems fail, the more often it is seen."""
+    return {name: 0.5 + 2.0 * (1.0 - accuracy[name]) for name in WEIGHTS}
+
+
 class Stream:
-    """An endless, seeded stream of training batches; its state is one number."""
+    """An endless, seeded stream of training batches; its state is one number and the weights."""
 
     def __init__(self, tokenizer: Any, held_out: set[str], tokens_per_batch: int) -> None:
         self._tokenizer, self._held_out = tokenizer, held_out
         self._tokens_per_batch = tokens_per_batch
         self.num_pools = 0  # how many pools of problems were drawn so far
+        self.weights = dict(WEIGHTS)
 
     def _problem(self, rng: random.Random) -> Problem:
-        (name,) = rng.choices(list(WEIGHTS), list(WEIGHTS.values()))
+        (name,) = rng.choices(list(self.weights), list(self.weights.values()))
         while True:
             problem = FAMILIES[name].problem(rng.choice(SPLITS["train"]))
             if problem.question not in self._held_out:

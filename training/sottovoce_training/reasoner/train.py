@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 
 from ..families import FAMILIES
-from .data import IGNORED, Batch, Stream, held_out_questions
+from .data import IGNORED, Batch, Stream, focused, held_out_questions
 from .evaluate import accuracy, evaluate, validation_problems
 from .model import new_model
 from .muon import Muon
@@ -35,6 +35,7 @@ class Settings:
     decay_share: float = 0.7  # of the steps, at the end, over which the rate falls to zero
     weight_decay: float = 0.05
     eval_every: int = 500
+    focus_from: float = 0.4  # of the steps: from here on families are weighted by their errors
     compiled: bool = True  # a third faster, for a minute at the start
 
     def rate(self, step: int) -> float:
@@ -106,13 +107,14 @@ class Run:
             for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
                 optimizer.load_state_dict(saved)
             self.step, self.stream.num_pools = state["step"], state["num_pools"]
+            self.stream.weights = state["weights"]
 
     def save(self) -> None:
         """Write a checkpoint; an interruption leaves the one before."""
         state = {
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
-            "step": self.step, "num_pools": self.stream.num_pools,
+            "step": self.step, "num_pools": self.stream.num_pools, "weights": self.stream.weights,
         }  # fmt: skip
         torch.save(state, self.out / "checkpoint.tmp")
         (self.out / "checkpoint.tmp").rename(self.out / "checkpoint.pt")
@@ -125,6 +127,8 @@ class Run:
         results = evaluate(self.model, self.tokenizer, validation_problems(24))
         shares = accuracy(results)
         self._log(accuracy=shares)
+        if self.step >= self.settings.focus_from * self.settings.num_steps:
+            self.stream.weights = focused(shares)
         return shares["all"]
 
     def _train_step(self, batch: Batch) -> float:
