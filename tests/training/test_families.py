@@ -41,6 +41,27 @@ def test_every_equation_in_a_chain_holds(family: Family) -> None:
         assert checked > 100
 
 
+def test_what_is_left_of_an_expression_is_worth_the_same() -> None:
+    checked = 0
+    for problem in FAMILIES["basic_arithmetic"].problems("validation", 0, 300):
+        for step in problem.chain.steps:
+            _, has_left, left = step.text.partition(", left ")
+            if has_left:
+                assert eval(left) == int(problem.answer), (problem.question, step.text)
+                checked += 1
+    assert checked > 300
+
+
+def test_names_are_written_as_in_the_story() -> None:
+    for problem in FAMILIES["family_relationships"].problems("validation", 0, 100):
+        data = problem.entry["metadata"]
+        first, second = (step.text for step in problem.chain.steps[:2])
+        assert first.startswith(f"of {data['person1']}: ")
+        assert second.startswith(f"of {data['person2']}: ")
+        for name in re.findall(r"[A-Z]\w*", problem.chain.text):
+            assert name in problem.question
+
+
 def test_steps_use_earlier_steps_and_all_lead_somewhere(family: Family) -> None:
     used = 0
     for problem in family.problems("validation", 0, 100):

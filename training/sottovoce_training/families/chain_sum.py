@@ -22,5 +22,5 @@ def solve(entry: Mapping[str, Any]) -> Chain:
 
 
 FAMILY = Family(
-    "chain_sum", solve, {"min_terms": 3, "max_terms": 6, "min_digits": 1, "max_digits": 2}
+    "chain_sum", solve, {"min_terms": 3, "max_terms": 5, "min_digits": 1, "max_digits": 2}
 )

@@ -54,7 +54,7 @@ FAMILY = Family(
         "min_numbers": 3,
         "max_numbers": 3,
         "min_value": 2,
-        "max_value": 20,
+        "max_value": 12,
         "min_target": 10,
         "max_target": 60,
     },

@@ -67,19 +67,38 @@ def _tree(story: str) -> _Tree:
     return tree
 
 
+def _facts(story: str, person: str) -> str:
+    """What a story says of a person, in its order."""
+    facts = []
+    for a, b, names in _COUPLE.findall(story):
+        children = re.findall(r"[A-Z]\w*", names)
+        if person in (a, b):
+            facts.append(f"spouse of {b if person == a else a}")
+            facts += [f"parent of {' and '.join(children)}"] if children else []
+        elif person in children:
+            facts.append(f"child of {a} and {b}")
+    return f"of {person}: " + ", ".join(facts)
+
+
 def solve(entry: Mapping[str, Any]) -> Chain:
-    """The path from the first person to the second, the sex that decides, and the word."""
+    """What is said of both, the path between them, the sex that decides, and the word.
+
+    Names stand behind a space, as they mostly do in the question: the tokens are the same then.
+    """
     from reasoning_gym.graphs.family_relationships import FamilyRelationshipsConfig
 
     data, chain = entry["metadata"], Chain()
     first, last = data["person1"], data["person2"]
     path = _tree(entry["question"]).path(first, last)
-    steps = [chain.add(f"{a} is a {role} of {b}") for a, role, b in path]
+    facts = [chain.add(_facts(entry["question"], person)) for person in (first, last)]
+    steps = [chain.add(f"so {a} is a {role} of {b}", *facts) for a, role, b in path]
     roles = tuple(role for _, role, _ in path)
-    joined = chain.add(f"{first} is a {' of a '.join(roles)} of {last}", *steps)
+    joined = steps[-1]
+    if len(path) > 1:
+        joined = chain.add(f"so {first} is a {' of a '.join(roles)} of {last}", *steps)
     decides = last if roles == _IN_LAW else first
     is_female = decides in FamilyRelationshipsConfig().female_names
-    sex = chain.add(f"{decides} is {'female' if is_female else 'male'}")
+    sex = chain.add(f"and {decides} is {'female' if is_female else 'male'}")
     chain.answer = _WORDS[roles][0 if is_female else 1]
     chain.add(f"the word is {chain.answer}", joined, sex)
     return chain

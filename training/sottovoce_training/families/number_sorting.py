@@ -1,7 +1,8 @@
-"""Numbers in order, by taking the next one out again and again."""
+"""Numbers in order, each put in its place among those before it."""
 
 from __future__ import annotations
 
+from bisect import insort
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,22 +11,25 @@ from .family import Family
 
 
 def solve(entry: Mapping[str, Any]) -> Chain:
-    """Selection sort."""
+    """Insertion sort: every comparison is of two numbers, never of a whole list."""
     data = entry["metadata"]
-    pick, word = (min, "smallest") if data["direction"] == "ascending" else (max, "largest")
-    left, taken, last, chain = list(data["original_numbers"]), [], None, Chain()
-    while left:
-        best = pick(left, key=float)
-        left.remove(best)
-        taken.append(best)
-        rest = "left " + ", ".join(left) if left else "none left"
-        last = chain.add(f"{word} {best}, {rest}", last)
-    chain.answer = str(taken)
+    direction, chain = data["direction"], Chain()
+    sign = 1.0 if direction == "ascending" else -1.0
+    first, *rest = data["original_numbers"]
+    placed, last = [first], chain.add(f"{direction}: {_short(first)}")
+    for number in rest:
+        insort(placed, number, key=lambda text: sign * float(text))
+        last = chain.add(f"add {_short(number)}: " + ", ".join(map(_short, placed)), last)
+    chain.answer = str(placed)
     return chain
+
+
+def _short(number: str) -> str:
+    return number.removesuffix(".0")
 
 
 FAMILY = Family(
     "number_sorting",
     solve,
-    {"min_numbers": 3, "max_numbers": 6, "min_decimals": 0, "max_decimals": 0},
+    {"min_numbers": 3, "max_numbers": 5, "min_decimals": 0, "max_decimals": 0},
 )

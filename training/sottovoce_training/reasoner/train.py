@@ -35,7 +35,7 @@ class Settings:
     decay_share: float = 0.7  # of the steps, at the end, over which the rate falls to zero
     weight_decay: float = 0.05
     eval_every: int = 500
-    focus_from: float = 0.4  # of the steps: from here on families are weighted by their errors
+    focus_from: float = 0.3  # of the steps: from here on families are weighted by their errors
     compiled: bool = True  # a third faster, for a minute at the start
 
     def rate(self, step: int) -> float:
