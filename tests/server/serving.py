@@ -8,13 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 import openai
+import psutil
 
 from e2e.models import tiny_llama
 from sottovoce_server.demo import free_port
@@ -150,6 +152,25 @@ class Server:
     def is_idle(self) -> bool:
         """Whether the engine has nothing to do."""
         return self.num_unfinished() == 0
+
+    @contextmanager
+    def frozen_engine(self) -> Iterator[None]:
+        """What is sent meanwhile is accepted, and stays in flight however fast the machine is."""
+        engine = psutil.Process(self.process.pid).children(recursive=True)
+        for process in engine:
+            process.suspend()
+        try:
+            yield
+        finally:
+            for process in engine:
+                process.resume()
+
+    def is_full(self) -> bool:
+        """Whether --max-queue requests are in flight, told by a request that never joins them."""
+        with self.http() as client:
+            wrong = client.post("/v1/chat/completions", json={"reasoning_mode": "loud"})
+        assert wrong.status_code in (400, 429), wrong.text
+        return wrong.status_code == 429
 
     def stop(self) -> None:
         """End the process and what it started."""

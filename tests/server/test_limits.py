@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from server.serving import Server, wait_for
-from server.talk import CHAT, CHAT_ROUTE, LONG, assert_error, assert_serves, post
+from server.talk import CHAT, CHAT_ROUTE, assert_error, assert_serves, post
 
 MAX_BODY = 20_000
 GUARDED = (
@@ -167,10 +167,9 @@ def test_length_that_lies(limited: Server) -> None:
 
 def test_full_queue(limited: Server) -> None:
     assert wait_for(limited.is_idle, 10)
-    with limited.http() as client, ExitStack() as stack:
-        for _ in range(3):
-            streamed = client.stream("POST", CHAT_ROUTE, json={**LONG, "n": 24, "stream": True})
-            assert stack.enter_context(streamed).status_code == 200
+    with limited.http() as client, ThreadPoolExecutor(3) as pool, limited.frozen_engine():
+        accepted = [pool.submit(post, limited, CHAT) for _ in range(3)]
+        assert wait_for(limited.is_full, 30)
         for path in GENERATION:
             response = client.post(path, json={**CHAT, **GENERATION[path]})
             assert_error(response, 429, "queue_full", "3", "--max-queue")
@@ -178,5 +177,5 @@ def test_full_queue(limited: Server) -> None:
         assert client.get("/v1/models").status_code == 200
         assert client.get("/ready").status_code == 200
         assert client.post("/tokenize", json={"prompt": "a"}).status_code == 200
-    assert wait_for(limited.is_idle, 10)
-    assert_serves(limited)
+    assert [len(future.result()["choices"]) for future in accepted] == [1] * 3
+    assert wait_for(lambda: not limited.is_full(), 10)

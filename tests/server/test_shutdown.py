@@ -15,7 +15,7 @@ from server.serving import Server, wait_for
 from server.talk import CHAT, CHAT_ROUTE, LONG, assert_error, post
 
 EXIT_TIMEOUT_S = 120.0
-LOAD = {**LONG, "n": 4}  # long enough that the probes below fall into the drain
+LOAD = {**LONG, "n": 4}
 
 
 def read_stream(server: Server) -> tuple[int, list[str]]:
@@ -44,14 +44,14 @@ def test_sigterm_loses_nothing(limited: Server) -> None:
             pool.submit(read_stream, limited),
             pool.submit(read_whole, limited),
         ]
-        assert wait_for(lambda: limited.num_unfinished() == 12, 30)
-        limited.process.send_signal(signal.SIGTERM)
-        with limited.http() as client:
+        with limited.frozen_engine(), limited.http() as client:
+            assert wait_for(limited.is_full, 30)
+            limited.process.send_signal(signal.SIGTERM)
             assert wait_for(lambda: client.get("/ready").status_code == 503, 10)
             refused = client.post(CHAT_ROUTE, json=CHAT)
             assert_error(refused, 503, "draining", "retry")
             assert refused.headers["retry-after"]
-        assert not any(future.done() for future in futures)
+            assert not any(future.done() for future in futures)
         assert [future.result() for future in futures] == [(4 * 480, ["length"] * 4)] * 3
     assert limited.process.wait(EXIT_TIMEOUT_S) == 0
     assert time.monotonic() - started < EXIT_TIMEOUT_S
