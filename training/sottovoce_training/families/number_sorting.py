@@ -31,5 +31,5 @@ def _short(number: str) -> str:
 FAMILY = Family(
     "number_sorting",
     solve,
-    {"min_numbers": 3, "max_numbers": 5, "min_decimals": 0, "max_decimals": 0},
+    {"min_numbers": 3, "max_numbers": 4, "min_decimals": 0, "max_decimals": 0},
 )
