@@ -30,7 +30,7 @@ lint: setup  ## check style, types and the direction of imports
 bench: setup  ## run the benchmarks and append their rows to benchmarks/results
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
-train-reasoner: setup  ## train the tiny reasoner from scratch, or resume it (about 3 hours on 2 cores)
+train-reasoner: setup  ## train the tiny reasoner from scratch, or resume it (about 4 hours on 2 cores without bfloat16 units)
 	$(BIN)/python -m sottovoce_training.reasoner.train $(ARGS)
 
 export-reasoner: setup  ## write a trained reasoner to models/tiny-reasoner, with its card

@@ -257,6 +257,8 @@ def test_client_that_hangs_up(server: Server, streams: bool) -> None:
         with client.stream("POST", CHAT_ROUTE, json={**work, "stream": True}) as response:
             lines = response.iter_lines()  # the stream lives as long as this does
             next(lines)
+            with server.frozen_engine():
+                assert wait_for(lambda: not server.is_idle(), 10)
     else:
         with server.frozen_engine(), pytest.raises(httpx.ReadTimeout):
             client.post(CHAT_ROUTE, json=work)

@@ -179,3 +179,4 @@ def test_full_queue(limited: Server) -> None:
         assert client.post("/tokenize", json={"prompt": "a"}).status_code == 200
     assert [len(future.result()["choices"]) for future in accepted] == [1] * 3
     assert wait_for(lambda: not limited.is_full(), 10)
+    assert_serves(limited)
