@@ -77,7 +77,7 @@ FAMILY = Family(
     solve,
     {
         "min_terms": 3,
-        "max_terms": 5,
+        "max_terms": 4,
         "min_digits": 1,
         "max_digits": 1,
         "operators": ["+", "-", "*"],

@@ -54,8 +54,8 @@ FAMILY = Family(
         "min_numbers": 3,
         "max_numbers": 3,
         "min_value": 2,
-        "max_value": 12,
+        "max_value": 9,
         "min_target": 10,
-        "max_target": 60,
+        "max_target": 40,
     },
 )

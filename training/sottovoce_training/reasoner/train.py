@@ -92,11 +92,11 @@ class Run:
     def _tokenizer(self) -> Any:
         path = self.out / "tokenizer"
         if not path.exists():
-            problems = (p for f in FAMILIES.values() for p in f.problems("train", 0, 1500))
+            problems = [p for f in FAMILIES.values() for p in f.problems("train", 0, 1500)]
             texts = (
                 prompt_of(p.question) + completion_of(p.chain.text, p.answer) for p in problems
             )
-            train_tokenizer(texts).save_pretrained(path)
+            train_tokenizer(texts, [p.question for p in problems]).save_pretrained(path)
         return load_tokenizer(path)
 
     def _resume(self) -> None:
