@@ -21,7 +21,7 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
 ENTRYPOINT ["sottovoce"]
-CMD ["serve", "smollm2", "--host", "0.0.0.0", "--port", "8000"]
+CMD ["serve", "tiny-reasoner", "--host", "0.0.0.0", "--port", "8000"]
 
 FROM vllm/vllm-openai:v0.32.0 AS cuda
 # The image brings vLLM 0.32.0, torch and the CUDA libraries; only our own package is added, and

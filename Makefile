@@ -1,5 +1,5 @@
 # Every target but help sets up .venv first, which takes no time once it is done.
-MODEL ?= smollm2
+MODEL ?= tiny-reasoner
 ARGS ?=
 BIN := .venv/bin
 
@@ -12,10 +12,10 @@ help:  ## list the targets
 setup:  ## create .venv and install into it (SOTTOVOCE_DEVICE=cpu|cuda overrides the choice)
 	@sh requirements/install.sh
 
-demo: setup  ## serve SmolLM2-135M, ask in the three modes over HTTP, print a table, stop
-	$(BIN)/python -m sottovoce_server.demo
+demo: setup  ## serve MODEL, ask in the three modes over HTTP, print a table, stop
+	$(BIN)/python -m sottovoce_server.demo --model $(MODEL)
 
-serve: setup  ## serve MODEL (default smollm2) with ARGS, for example ARGS="--port 9000"
+serve: setup  ## serve MODEL (tiny-reasoner, smollm2, or any that vLLM takes) with ARGS, for example ARGS="--port 9000"
 	$(BIN)/sottovoce serve $(MODEL) $(ARGS)
 
 test: setup  ## run the tests, for example ARGS="tests/kernels -k mix"
@@ -30,7 +30,7 @@ lint: setup  ## check style, types and the direction of imports
 bench: setup  ## run the benchmarks and append their rows to benchmarks/results
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
-train-reasoner: setup  ## train the tiny reasoner from scratch, or resume it (about 4 hours on 2 cores without bfloat16 units)
+train-reasoner: setup  ## train the tiny reasoner from scratch, or resume it (about 2 hours on 2 cores)
 	$(BIN)/python -m sottovoce_training.reasoner.train $(ARGS)
 
 export-reasoner: setup  ## write a trained reasoner to models/tiny-reasoner, with its card

@@ -17,15 +17,45 @@ from typing import IO, Any
 
 import httpx
 
-QUESTIONS = (
-    "What is 17 + 25?",
-    "Name the capital of France.",
-    "Which is heavier, a kilogram of feathers or a kilogram of iron?",
-)
 MODES = ("explicit", "latent", "routed")
-THINKING_BUDGET = 48
-MAX_TOKENS = 128
+MAX_TOKENS = 256
 START_TIMEOUT_S = 600.0
+
+
+@dataclass(frozen=True)
+class Script:
+    """What a model is asked."""
+
+    questions: tuple[str, ...]
+    thinking_budget: int
+
+
+# The wording of the families that the tiny reasoner learnt.
+_SOLVABLE = Script(
+    (
+        "State the final answer to the following arithmetic problem: 84 - 12 - 92 =",
+        "Find the Greatest Common Divisor (GCD) of these numbers: 46, 76. Give only the GCD as "
+        "your final answer.",
+        "Your task is to count how many legs there are in total when given a list of animals.\n\n"
+        "Now, how many legs are there in total if you have 4 spiders, 7 dogs?",
+    ),
+    192,
+)
+# A model that was never trained to think may never stop.
+_GENERAL = Script(
+    (
+        "What is 17 + 25?",
+        "Name the capital of France.",
+        "Which is heavier, a kilogram of feathers or a kilogram of iron?",
+    ),
+    48,
+)
+SCRIPTS: dict[str, Script] = {"tiny-reasoner": _SOLVABLE}
+
+
+def script_of(model: str) -> Script:
+    """A model's own script, or the general one."""
+    return SCRIPTS.get(model, _GENERAL)
 
 
 @dataclass(frozen=True)
@@ -96,7 +126,7 @@ def request_body(model: str, mode: str, question: str) -> dict[str, Any]:
         "messages": [{"role": "user", "content": question}],
         "reasoning_mode": mode,
         "include_reasoning_trace": True,
-        "thinking_token_budget": THINKING_BUDGET,
+        "thinking_token_budget": script_of(model).thinking_budget,
         "max_tokens": MAX_TOKENS,
         "temperature": 0.6,
         "seed": 7,
@@ -114,7 +144,7 @@ def ask(client: httpx.Client, body: dict[str, Any]) -> Answer:
     trace = choice["routing"]["trace"]
     p_max = sum(step["p_max"] for step in trace) / max(len(trace), 1)
     message = choice["message"]
-    # This model may end its turn while it still thinks.
+    # SmolLM2 may end its turn while it still thinks.
     said = message["content"] or f"(only thought) {message['reasoning'] or ''}"
     text = " ".join(said.split())
     mode = data["routing"]["mode"]
@@ -147,7 +177,7 @@ def curl_line(base: str, body: dict[str, Any]) -> str:
 def main(argv: list[str] | None = None) -> None:
     """Run the demo."""
     parser = argparse.ArgumentParser(prog="make demo", description=__doc__)
-    parser.add_argument("--model", default="smollm2")
+    parser.add_argument("--model", default="tiny-reasoner")
     model: str = parser.parse_args(argv).model
     flags = ("--max-num-seqs", "16")
     with (
@@ -156,12 +186,13 @@ def main(argv: list[str] | None = None) -> None:
     ):
         # A first request compiles what the others reuse.
         ask(client, request_body(model, "latent", "Hello"))
-        for question in QUESTIONS:
+        questions = script_of(model).questions
+        for question in questions:
             print(f"\n{question}")
             print(table([ask(client, request_body(model, mode, question)) for mode in MODES]))
         print("\nThe same by hand, after `make serve` (port 8000):")
         for mode in MODES:
-            print(curl_line("http://localhost:8000", request_body(model, mode, QUESTIONS[0])))
+            print(curl_line("http://localhost:8000", request_body(model, mode, questions[0])))
 
 
 if __name__ == "__main__":

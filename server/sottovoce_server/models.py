@@ -7,6 +7,17 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+_SHIPPED = Path(__file__).parents[2] / "models"
+
+
+def _tiny_reasoner() -> Path:
+    path = _SHIPPED / "tiny-reasoner"
+    if not (path / "model.safetensors").is_file():
+        raise RuntimeError(
+            f"no weights at {path}: install from a checkout (`make setup`), or serve a directory"
+        )
+    return path
+
 
 def _smollm2() -> Path:
     from .smollm2 import smollm2_path
@@ -22,10 +33,10 @@ class KnownModel:
     flags: tuple[str, ...]
 
 
+_PARSER = ("--reasoning-parser", "deepseek_r1")
 MODELS: dict[str, KnownModel] = {
-    "smollm2": KnownModel(
-        _smollm2, ("--reasoning-parser", "deepseek_r1", "--max-model-len", "4096")
-    ),
+    "tiny-reasoner": KnownModel(_tiny_reasoner, (*_PARSER, "--max-model-len", "2048")),
+    "smollm2": KnownModel(_smollm2, (*_PARSER, "--max-model-len", "4096")),
 }
 
 

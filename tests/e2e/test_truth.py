@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 from e2e.compare import Tally, prompt_of
 from e2e.engine import Engines, Host
 from e2e.loop import Model, Request, follow, generate
 from e2e.steps import Step, routes_of
+from sottovoce_server.models import MODELS
+from sottovoce_training.families import FAMILIES
 
 POLICIES = [("soft", 0.7), ("thinkrouter", 0.4), ("thinkrouter", 0.7), ("thinkrouter", 0.9)]
 QUESTION = "Why is the sky blue?"
@@ -55,6 +58,19 @@ def test_smollm2_as_served_follows_the_loop(engines: Engines, tally: Tally) -> N
         tally.compare(model, asked[i], truth, had[i])
     routes = Counter(route for steps in had for route in routes_of(steps))
     assert min(routes["soft"], routes["discrete"]) > 100
+
+
+def test_the_tiny_reasoner_follows_the_loop(engines: Engines, tally: Tally) -> None:
+    """The model that ships, on a problem of its own; trained, so it is mostly sure."""
+    model = Model(MODELS["tiny-reasoner"].path())
+    problem = FAMILIES["countdown"].problem(1)
+    asked = [replace(r, max_tokens=96) for r in requests(model.prompt(problem.question))]
+    had = run(engines, model, asked, Host())
+    for request, truth, steps in zip(asked, generate(model, asked), had, strict=True):
+        tally.compare(model, request, truth, steps)
+        tally.follow(model, request, steps)
+    routes = Counter(route for steps in had for route in routes_of(steps))
+    assert routes["soft"] > 100
 
 
 def test_tiny_llama_follows_the_loop(engines: Engines, tally: Tally, llama: Model) -> None:

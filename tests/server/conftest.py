@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.serving import LIMITED, PLAIN, THINKING, Server, Servers
+from server.serving import LIMITED, PLAIN, REASONER, THINKING, Server, Servers
 
 pytest.register_assert_rewrite("server.talk")
 
@@ -19,6 +19,7 @@ _OURS = (
     "test_quality",
     "test_limits",
     "test_shutdown",
+    "test_tiny_reasoner",
 )
 _ORDER = (*_OURS, "test_vllm_serve")
 
@@ -54,6 +55,12 @@ def server(servers: Servers) -> Server:
 def limited(servers: Servers) -> Server:
     """A server of a model without markers, with keys and low limits."""
     return servers.get(LIMITED)
+
+
+@pytest.fixture
+def reasoner(servers: Servers) -> Server:
+    """The tiny reasoner by its short name."""
+    return servers.get(REASONER)
 
 
 @pytest.fixture

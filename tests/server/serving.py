@@ -51,11 +51,12 @@ class Config:
     flags: tuple[str, ...]
     key: str = ""
     is_plain_vllm: bool = False
+    model: str = ""  # a short name; else the tiny random model
 
     def command(self, model: Path, port: int) -> list[str]:
         """The command line."""
         program = ["-c", _VLLM] if self.is_plain_vllm else ["-m", "sottovoce_server"]
-        where = ["serve", str(model), "--port", str(port)]
+        where = ["serve", self.model or str(model), "--port", str(port)]
         return [sys.executable, *program, *where, *_COMMON, *self.flags]
 
 
@@ -74,6 +75,7 @@ LIMITED = Config(
     ),
     key="alpha",
 )  # fmt: skip
+REASONER = Config((), model="tiny-reasoner")
 PLAIN = Config(("--reasoning-parser", "deepseek_r1"), is_plain_vllm=True)
 
 

@@ -9,6 +9,7 @@ import pytest
 from sottovoce_training.families import FAMILIES
 from sottovoce_training.reasoner.tokenizer import (
     completion_of,
+    load_tokenizer,
     prompt_of,
     repeated_lines,
     train_tokenizer,
@@ -20,8 +21,10 @@ QUESTIONS = [p.question for p in PROBLEMS]
 
 
 @pytest.fixture(scope="module")
-def tokenizer() -> Any:
-    return train_tokenizer(TEXTS, QUESTIONS)
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("tokenizer")
+    train_tokenizer(TEXTS, QUESTIONS).save_pretrained(path)
+    return load_tokenizer(path)
 
 
 def test_what_was_encoded_comes_back(tokenizer: Any) -> None:
@@ -46,3 +49,10 @@ def test_lines_that_questions_repeat_are_one_token_each(tokenizer: Any) -> None:
     assert "Please follow the instruction below:" in lines  # number_sorting
     assert all(len(tokenizer.encode(line)) == 1 for line in lines)
     assert not set(lines) & {p.question for p in PROBLEMS}, "what asks something was merged"
+
+
+def test_markers_stay_where_turns_are_dropped(tokenizer: Any) -> None:
+    text = prompt_of("1 + 1?") + completion_of("1 + 1 = 2", "2")
+    kept = tokenizer.decode(tokenizer.encode(text), skip_special_tokens=True)
+    assert kept.endswith("<think>\n1 + 1 = 2\n</think>\n2")
+    assert "<|im" not in kept

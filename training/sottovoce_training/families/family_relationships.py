@@ -104,4 +104,4 @@ def solve(entry: Mapping[str, Any]) -> Chain:
     return chain
 
 
-FAMILY = Family("family_relationships", solve, {"min_family_size": 4, "max_family_size": 5})
+FAMILY = Family("family_relationships", solve, {"min_family_size": 3, "max_family_size": 4})

@@ -63,8 +63,9 @@ def train_tokenizer(texts: Iterable[str], questions: Sequence[str] = ()) -> PreT
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    lines = repeated_lines(questions)
-    tokenizer.add_tokens([AddedToken(line, normalized=False, special=False) for line in lines])
+    # Ordinary tokens from here on: reasoning parsers look for the markers in the decoded text.
+    ordinary = [THINK, END_THINK, *repeated_lines(questions)]
+    tokenizer.add_tokens([AddedToken(text, normalized=False, special=False) for text in ordinary])
     fast: PreTrainedTokenizerFast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer, pad_token=PAD, eos_token=END, model_max_length=2048
     )
