@@ -26,12 +26,9 @@ from .layout import (
     Slots,
     State,
 )
+from .policies import choose
 
 _NONE = tl.constexpr(int(Policy.NONE))
-_SOFT_POLICY = tl.constexpr(int(Policy.SOFT))
-_ROUTER = tl.constexpr(int(Policy.THINKROUTER))
-_RANDOM = tl.constexpr(int(Policy.RANDOM))
-_ADAPTIVE = tl.constexpr(int(Policy.ADAPTIVE_GREEDY))
 _BEFORE, _THINK = tl.constexpr(int(Phase.BEFORE)), tl.constexpr(int(Phase.THINK))
 _ANSWER = tl.constexpr(int(Phase.ANSWER))
 _SOFT, _DISCRETE = tl.constexpr(int(Route.SOFT)), tl.constexpr(int(Route.DISCRETE))
@@ -41,36 +38,12 @@ _TOP_K, _RAW = tl.constexpr(int(IntParam.TOP_K)), tl.constexpr(int(IntParam.RAW_
 _COLD_STEPS = tl.constexpr(int(IntParam.COLD_STEPS))
 _ROW, _PROMPT = tl.constexpr(int(IntParam.LEDGER_ROW)), tl.constexpr(int(IntParam.PROMPT_LEN))
 _NUM_STOPS = tl.constexpr(int(IntParam.NUM_STOP_IDS))
-_TAU, _T = tl.constexpr(int(FloatParam.THRESHOLD)), tl.constexpr(int(FloatParam.TEMPERATURE))
+_T = tl.constexpr(int(FloatParam.TEMPERATURE))
 _TOP_P, _MIN_P = tl.constexpr(int(FloatParam.TOP_P)), tl.constexpr(int(FloatParam.MIN_P))
 _COLD_H = tl.constexpr(int(FloatParam.COLD_ENTROPY))
-_SHARE = tl.constexpr(int(FloatParam.SOFT_SHARE))
 _PHASE, _COLD = tl.constexpr(int(State.PHASE)), tl.constexpr(int(State.COLD_COUNT))
 _FORCING = tl.constexpr(int(State.FORCING))
 _FORCED_LOGIT = tl.constexpr(FORCED_LOGIT)
-
-
-@triton.jit
-def _coin(seed, position):
-    s = seed.to(tl.uint64, bitcast=True)
-    h = (s & 0xFFFFFFFF).to(tl.uint32) ^ (s >> 32).to(tl.uint32)
-    h ^= position.to(tl.uint32)
-    h = (h ^ (h >> 16)) * 0x85EBCA6B
-    h = (h ^ (h >> 13)) * 0xC2B2AE35
-    h ^= h >> 16
-    h ^= 0x9E3779B9
-    h = (h ^ (h >> 16)) * 0x85EBCA6B
-    h = (h ^ (h >> 13)) * 0xC2B2AE35
-    h ^= h >> 16
-    return (h >> 8).to(tl.int32).to(tl.float32) * 5.9604644775390625e-08
-
-
-@triton.jit
-def _wants_soft(policy, p_max, threshold, share, u):
-    soft = policy == _SOFT_POLICY
-    soft |= (policy == _ROUTER) & (p_max >= threshold)
-    soft |= (policy == _RANDOM) & (u < share)
-    return soft
 
 
 @triton.jit
@@ -126,7 +99,7 @@ def _mixture(
     top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr, special_ptr,
     TOP: tl.constexpr, STOPS: tl.constexpr,
 ):  # fmt: skip
-    """The filters on softmax(z / T), renormalised: what is kept, its weights, what is banned."""
+    """The filters on softmax(z / T), renormalised: what is kept, and its weights."""
     lanes = tl.arange(0, TOP)
     mass = tl.maximum(sum_mix, 1e-30)
     first = tl.maximum(tl.max(top, axis=0), -3.0e38)
@@ -142,7 +115,28 @@ def _mixture(
     banned = (tl.load(special_ptr + ids) != 0) | (is_stop != 0)
     keep = ((keep & (banned == 0)) | (lanes == 0)) & (p > 0)
     w = tl.where(keep, p, 0.0)
-    return keep, w / tl.maximum(tl.sum(w, axis=0), 1e-30), banned
+    return keep, w / tl.maximum(tl.sum(w, axis=0), 1e-30)
+
+
+@triton.jit
+def _is_banned(token, ints_ptr, stop_ids_ptr, special_ptr, STOPS: tl.constexpr):
+    lanes = tl.arange(0, STOPS)
+    is_real = lanes < tl.load(ints_ptr + _NUM_STOPS)
+    stops = tl.load(stop_ids_ptr + lanes, mask=is_real, other=-1)
+    is_stop = tl.max((stops == token).to(tl.int32), axis=0)
+    return (tl.load(special_ptr + token) != 0) | (is_stop != 0)
+
+
+@triton.jit
+def _record(ids_ptr, values_ptr, route, p_max, entropy, ids, w, keep, ROOM: tl.constexpr):
+    place = tl.cumsum(keep.to(tl.int32), axis=0) - 1
+    width = tl.minimum(tl.sum(keep.to(tl.int32), axis=0), ROOM)
+    tl.store(ids_ptr, (route + 8 * width).to(tl.int64))
+    tl.store(values_ptr, p_max)
+    tl.store(values_ptr + 1, entropy)
+    shown = keep & (place < width)
+    tl.store(ids_ptr + 2 + place, ids.to(tl.int64), mask=shown)
+    tl.store(values_ptr + 2 + place, w, mask=shown)
 
 
 @triton.jit
@@ -178,6 +172,7 @@ def _decide_kernel(
     cold = tl.load(state_ptr + _COLD)
     forcing = tl.load(state_ptr + _FORCING)
     tokens_ptr += slot * tokens_stride
+    stop_ids_ptr += slot * STOPS
     count = 0
     if phase == _THINK:
         t = tl.load(floats_ptr + _T)
@@ -192,44 +187,40 @@ def _decide_kernel(
         mass = tl.where(tl.load(ints_ptr + _RAW) == 1, sum_raw, sum_mix)
         p_max = tl.where(some, 1.0 / tl.maximum(mass, 1.0), 0.0)
 
-        keep, w, banned = _mixture(
-            top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr + slot * STOPS, special_ptr,
+        keep, w = _mixture(
+            top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr, special_ptr,
             TOP, STOPS,
         )  # fmt: skip
-        kept = tl.sum(keep.to(tl.int32), axis=0)
-        place = tl.cumsum(keep.to(tl.int32), axis=0) - 1
 
         # Route and token.
         cold = tl.where(some & (entropy < tl.load(floats_ptr + _COLD_H)), cold + 1, 0)
         cold_steps = tl.load(ints_ptr + _COLD_STEPS)
         force = some & ((forcing > 0) | ((cold_steps > 0) & (cold >= cold_steps)))
         budget = first >= _FORCED_LOGIT
-        u = _coin(tl.load(seeds_ptr + slot), position)
-        soft = some & _wants_soft(
-            policy, p_max, tl.load(floats_ptr + _TAU), tl.load(floats_ptr + _SHARE), u
+        soft, picked, fed = choose(
+            policy, ids, keep, w, token, p_max, tl.load(seeds_ptr + slot), position, floats_ptr
         )
-        hard = some & (policy == _ADAPTIVE) & (p_max >= tl.load(floats_ptr + _TAU))
-        token = tl.where(soft | hard | budget, best, token)
+        token = tl.where(some, picked, token)
+        banned = _is_banned(best, ints_ptr, stop_ids_ptr, special_ptr, STOPS)
+        banned |= _is_banned(token, ints_ptr, stop_ids_ptr, special_ptr, STOPS)
+        route = tl.where(some & soft & (banned == 0), _SOFT, _DISCRETE)
+        token = tl.where(budget, best, token)
         if END > 0:
             token = tl.where(force, tl.load(end_ptr + forcing).to(tl.int64), token)
-        best_banned = tl.sum(tl.where(lanes == 0, banned.to(tl.int32), 0), axis=0)
-        route = tl.where(soft & (best_banned == 0), _SOFT, _DISCRETE)
         route = tl.where(force | budget, _FORCED, route)
+        w = tl.where(route == _SOFT, fed, w)
         forcing = tl.where(force, forcing + 1, forcing)
 
         # Ledger and record.
         if route == _SOFT:
-            count = kept
+            count = tl.sum(keep.to(tl.int32), axis=0)
+            place = tl.cumsum(keep.to(tl.int32), axis=0) - 1
             entry = ledger_row * entries_stride + index * tl.load(ints_ptr + _TOP_N) + place
             tl.store(entry_ids_ptr + entry, ids, mask=keep)
             tl.store(entry_weights_ptr + entry, w, mask=keep)
-        width = tl.minimum(kept, RECORD - EXTRA)
-        tl.store(record_ids_ptr, (route + 8 * width).to(tl.int64))
-        tl.store(record_values_ptr, p_max)
-        tl.store(record_values_ptr + 1, entropy)
-        shown = keep & (place < width)
-        tl.store(record_ids_ptr + 2 + place, ids.to(tl.int64), mask=shown)
-        tl.store(record_values_ptr + 2 + place, w, mask=shown)
+        _record(
+            record_ids_ptr, record_values_ptr, route, p_max, entropy, ids, w, keep, RECORD - EXTRA
+        )
         tl.store(sampled_ptr + row, token)
         ended = _ends_with(tokens_ptr, position, token, natural_end_ptr, NATURAL_END)
         if ended | (forcing >= END):  # or the whole forced marker is out, recognised or not

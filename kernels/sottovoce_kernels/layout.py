@@ -25,6 +25,7 @@ class Policy(IntEnum):
     RANDOM = 3
     ADAPTIVE_GREEDY = 4
     OBSERVE = 5  # never soft: the record of an explicit request
+    STOCHASTIC = 6
 
 
 class Phase(IntEnum):
@@ -66,6 +67,7 @@ class FloatParam(IntEnum):
     MIN_P = 3
     COLD_ENTROPY = 4  # nats
     SOFT_SHARE = 5
+    GUMBEL_TEMPERATURE = 6
 
 
 class State(IntEnum):

@@ -7,7 +7,6 @@ where `routing` may be a JSON string.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -16,7 +15,16 @@ from typing import Any
 from sottovoce_kernels import MAX_TOP_N
 
 from .errors import InvalidValueError, UnknownKeyError
-from .policies import DEFAULT_POLICY, MODES, POLICIES, PolicySpec
+from .policies import (
+    COLD_STOP,
+    DEFAULT_POLICY,
+    MODES,
+    NO_COLD_STOP,
+    POLICIES,
+    ColdStop,
+    PolicySpec,
+)
+from .values import flag, integer, number, one_of, share, temperature
 
 REQUEST_KEYS = ("reasoning_mode", "routing", "shortcuts", "include_reasoning_trace")
 _NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
@@ -32,14 +40,6 @@ SOFT_SAMPLING_DEFAULTS: dict[str, float | int] = {
 
 
 @dataclass(frozen=True)
-class ColdStop:
-    """Force the end marker after `steps` thinking steps in a row of an entropy below `entropy`."""
-
-    entropy: float = 0.01  # nats
-    steps: int = 256  # 0: off
-
-
-@dataclass(frozen=True)
 class RoutingParams:
     """One request's mode and policy; `explicit` has none unless it is traced."""
 
@@ -50,7 +50,8 @@ class RoutingParams:
     top_n: int = 10
     mix_temperature: float | None = None  # None: the sampling temperature, 1.0 where that is 0
     soft_share: float = 0.5
-    cold_stop: ColdStop = ColdStop()
+    cold_stop: ColdStop = COLD_STOP
+    gumbel_temperature: float = 0.5
     trace: bool = False
 
     @property
@@ -78,71 +79,35 @@ class RoutingParams:
         return cls(**{**data, "cold_stop": ColdStop(**data["cold_stop"])})
 
 
-def _number(param: str, value: Any, accepts: Callable[[float], bool], remedy: str) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Also false for NaN, infinity, and integers that no float holds.
-    if not is_number or not abs(value) <= sys.float_info.max or not accepts(value):
-        raise InvalidValueError(param, value, remedy)
-    return float(value)
-
-
-def _integer(param: str, value: Any, low: int, high: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise InvalidValueError(param, value, f"must be an integer from {low} to {high}")
-    return value
-
-
-def _one_of(param: str, value: Any, options: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in options:
-        raise InvalidValueError(param, value, f"must be one of {list(options)}")
-    return value
-
-
-def _flag(param: str, value: Any) -> bool:
-    # vllm_xargs carries numbers and strings only, so 0 and 1 stand for false and true there.
-    if value not in (True, False):
-        raise InvalidValueError(param, value, "must be true or false")
-    return bool(value)
-
-
 def _cold_stop(value: Any) -> ColdStop:
     if value is None or value is False:
-        return ColdStop(steps=0)
+        return NO_COLD_STOP
     table = _table("routing.cold_stop", value)
     known = ["entropy", "steps"]
     _refuse_unknown("routing.cold_stop", table, known)
-    default = ColdStop()
     return ColdStop(
-        entropy=_number(
+        entropy=number(
             "routing.cold_stop.entropy",
-            table.get("entropy", default.entropy),
+            table.get("entropy", COLD_STOP.entropy),
             lambda x: x >= 0,
             "must be a number of nats, 0 or more",
         ),
-        steps=_integer("routing.cold_stop.steps", table.get("steps", default.steps), 0, 2**31 - 1),
-    )
-
-
-def _share(name: str) -> Callable[[Any], float]:
-    return lambda value: _number(
-        f"routing.{name}", value, lambda x: 0 <= x <= 1, "must be a number from 0 to 1"
+        steps=integer("routing.cold_stop.steps", table.get("steps", COLD_STOP.steps), 0, 2**31 - 1),
     )
 
 
 # `observe` belongs to traced explicit requests and is nobody's to choose.
 _CHOSEN = tuple(name for name, spec in POLICIES.items() if spec.mode != "explicit")
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    "policy": lambda v: _one_of("routing.policy", v, _CHOSEN),
-    "threshold": lambda v: _number(
+    "policy": lambda v: one_of("routing.policy", v, _CHOSEN),
+    "threshold": lambda v: number(
         "routing.threshold", v, lambda x: 0 < x <= 1, "must be a number in (0, 1]"
     ),
-    "confidence": lambda v: _one_of("routing.confidence", v, ("tempered", "raw")),
-    "top_n": lambda v: _integer("routing.top_n", v, 1, MAX_TOP_N),
-    # As vLLM's own temperature: the reciprocal of a much lower one is no float32.
-    "mix_temperature": lambda v: _number(
-        "routing.mix_temperature", v, lambda x: 0.01 <= x <= 100, "must be from 0.01 to 100"
-    ),
-    "soft_share": _share("soft_share"),
+    "confidence": lambda v: one_of("routing.confidence", v, ("tempered", "raw")),
+    "top_n": lambda v: integer("routing.top_n", v, 1, MAX_TOP_N),
+    "mix_temperature": lambda v: temperature("routing.mix_temperature", v),
+    "soft_share": lambda v: share("routing.soft_share", v),
+    "gumbel_temperature": lambda v: temperature("routing.gumbel_temperature", v),
     "cold_stop": _cold_stop,
 }
 
@@ -189,9 +154,9 @@ def parse(request: Mapping[str, Any], defaults: Mapping[str, Any] = _NO_DEFAULTS
         RoutingError: naming the key, the value and the remedy.
     """
     given = {key: request[key] for key in REQUEST_KEYS if request.get(key) is not None}
-    mode = _one_of("reasoning_mode", given.get("reasoning_mode", "explicit"), MODES)
+    mode = one_of("reasoning_mode", given.get("reasoning_mode", "explicit"), MODES)
     values = parse_routing(given.get("routing", {}))
-    trace = _flag("include_reasoning_trace", given.get("include_reasoning_trace", False))
+    trace = flag("include_reasoning_trace", given.get("include_reasoning_trace", False))
     if "shortcuts" in given:
         raise InvalidValueError(
             "shortcuts", given["shortcuts"], "needs a model with shortcut weights; leave it out"
@@ -203,12 +168,13 @@ def parse(request: Mapping[str, Any], defaults: Mapping[str, Any] = _NO_DEFAULTS
                 given["routing"],
                 "needs reasoning_mode latent or routed; leave it out or set one",
             )
-        off = ColdStop(steps=0)
-        return RoutingParams(policy="observe" if trace else None, cold_stop=off, trace=trace)
-    values = {**defaults, **values}
+        policy = "observe" if trace else None
+        return RoutingParams(policy=policy, cold_stop=NO_COLD_STOP, trace=trace)
     policy = values.pop("policy", DEFAULT_POLICY[mode])
     if POLICIES[policy].mode != mode:
         fitting = [name for name, spec in POLICIES.items() if spec.mode == mode]
         remedy = f"is not for {mode}; use one of {fitting}"
         raise InvalidValueError("routing.policy", policy, remedy)
+    # What a policy's own source sets is closer to it than the defaults of all soft modes.
+    values = {**defaults, **POLICIES[policy].defaults, **values}
     return RoutingParams(mode=mode, policy=policy, trace=trace, **values)

@@ -5,9 +5,22 @@ A new policy is an entry here and a branch in `decide`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import sottovoce_kernels as kernels
+
+
+@dataclass(frozen=True)
+class ColdStop:
+    """Force the end marker after `steps` thinking steps in a row of an entropy below `entropy`."""
+
+    entropy: float = 0.01  # nats
+    steps: int = 256  # 0: off
+
+
+COLD_STOP, NO_COLD_STOP = ColdStop(), ColdStop(steps=0)
 
 
 @dataclass(frozen=True)
@@ -19,11 +32,20 @@ class PolicySpec:
     code: kernels.Policy
     source: str
     reads: frozenset[str] = frozenset()
+    defaults: Mapping[str, Any] = field(default_factory=dict)  # fields of `RoutingParams`
 
 
 _ALL = (
     PolicySpec("observe", "explicit", kernels.Policy.OBSERVE, "the trace of an explicit request"),
     PolicySpec("soft", "latent", kernels.Policy.SOFT, "Soft Thinking, arXiv 2505.15778"),
+    PolicySpec(
+        "stochastic",
+        "latent",
+        kernels.Policy.STOCHASTIC,
+        "Stochastic Soft Thinking, arXiv 2508.03440",
+        frozenset({"gumbel_temperature"}),
+        {"cold_stop": NO_COLD_STOP},
+    ),
     PolicySpec(
         "thinkrouter",
         "routed",

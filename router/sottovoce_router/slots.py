@@ -114,6 +114,7 @@ class SlotTable:
         floats[FloatParam.MIN_P] = sampling.min_p
         floats[FloatParam.COLD_ENTROPY] = params.cold_stop.entropy
         floats[FloatParam.SOFT_SHARE] = params.soft_share
+        floats[FloatParam.GUMBEL_TEMPERATURE] = params.gumbel_temperature
         self._stops.np[slot, : len(stops)] = stops
         self.has_policy[slot] = True
         self.trace_top_n[slot] = params.top_n if params.trace else 0

@@ -61,6 +61,7 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         floats[s, FloatParam.MIN_P] = (0.0, 0.001, 0.2)[(s // 2) % 3]
         floats[s, FloatParam.COLD_ENTROPY] = (0.01, 2.0)[(s // 5) % 2]
         floats[s, FloatParam.SOFT_SHARE] = 0.5
+        floats[s, FloatParam.GUMBEL_TEMPERATURE] = (0.5, 1.0)[s % 2]
         state[s, State.PHASE] = (Phase.THINK, Phase.THINK, Phase.BEFORE, Phase.ANSWER)[(s // 4) % 4]
         state[s, State.COLD_COUNT] = s % 4
         state[s, State.FORCING] = 1 if s % 11 == 7 else 0
@@ -123,6 +124,23 @@ def make_scene(rows: int, vocab: int, dtype: torch.dtype, seed: int = 0, trace: 
         markers=layout.Markers(end[1:].clone(), end, end, special),
         record=layout.Record.empty(rows, trace, torch.device("cpu")),
     )
+
+
+def thinking_state() -> torch.Tensor:
+    """The state of a slot at its first thinking step."""
+    state = torch.zeros(layout.NUM_STATE, dtype=torch.int32)
+    state[State.PHASE] = Phase.THINK
+    return state
+
+
+def make_thinking_scene(policy: Policy, rows: int, vocab: int, seed: int = 0) -> Scene:
+    """Every row in the thinking phase of one policy; nothing but a budget forces an end."""
+    scene = make_scene(rows, vocab, torch.float32, seed)
+    scene.slots.ints[:, IntParam.POLICY] = policy
+    scene.slots.ints[:, IntParam.COLD_STEPS] = 0
+    scene.slots.state[:] = thinking_state()
+    scene.prefill_lens[:] = 5
+    return scene
 
 
 def make_record(rows: list[tuple[int, list[tuple[int, float]]]], width: int) -> layout.Record:

@@ -23,6 +23,7 @@ TOP_N = "must be an integer from 1 to 32"
 NATS = "must be a number of nats, 0 or more"
 STEPS = "must be an integer from 0 to 2147483647"
 SHARE = "must be a number from 0 to 1"
+LATENT = [name for name, spec in POLICIES.items() if spec.mode == "latent"]
 NOT_THRESHOLDS: list[Any] = [0, 0.0, -1, 1.5, NAN, INF, -INF, HUGE, True, False, "0.5", [0.5], {}]
 NOT_MODES: list[Any] = ["fast", "Latent", "", 1, 0, False, True, [], ["latent"], {}]
 NOT_FLAGS: list[Any] = ["true", "", 2, 0.5, [], {}, NAN]
@@ -30,7 +31,7 @@ SHORTCUTS = "needs a model with shortcut weights; leave it out"
 
 # (a key of `routing`, a value, the key to be named, the value to be named, the remedy)
 BAD_ROUTING: list[tuple[str, Any, str, Any, str]] = [
-    ("policy", "magic", "routing.policy", "magic", "must be one of ['soft', 'thinkrouter'"),
+    ("policy", "magic", "routing.policy", "magic", "must be one of ['soft', 'stochastic'"),
     ("policy", ["soft"], "routing.policy", ["soft"], "must be one of"),
     ("policy", 3, "routing.policy", 3, "must be one of"),
     ("policy", "soft", "routing.policy", "soft", "is not for routed; use one of ['thinkrouter'"),
@@ -45,6 +46,10 @@ BAD_ROUTING: list[tuple[str, Any, str, Any, str]] = [
     *(
         ("mix_temperature", bad, "routing.mix_temperature", bad, "must be from 0.01 to 100")
         for bad in (0, 0.009, 1e-50, 100.5, -1, NAN, INF, HUGE, True, "1")
+    ),
+    *(
+        ("gumbel_temperature", bad, "routing.gumbel_temperature", bad, "must be from 0.01 to 100")
+        for bad in (0, 0.009, 100.5, -1, NAN, INF, True, "1")
     ),
     *(
         ("soft_share", bad, "routing.soft_share", bad, SHARE)
@@ -106,7 +111,7 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str, Any, str]] = [
         {"reasoning_mode": "latent", "routing": {"policy": "thinkrouter"}},
         "routing.policy",
         "thinkrouter",
-        "is not for latent; use one of ['soft']",
+        f"is not for latent; use one of {LATENT}",
     ),
 ]
 UNKNOWN: list[tuple[Any, str, str]] = [
@@ -195,6 +200,18 @@ def test_defaults() -> None:
     assert (routed.policy, routed.threshold, routed.confidence) == ("thinkrouter", 0.7, "tempered")
     assert (routed.top_n, routed.mix_temperature, routed.trace) == (10, None, False)
     assert routed.cold_stop == ColdStop(entropy=0.01, steps=256)
+
+
+def test_a_policy_has_defaults_of_its_own() -> None:
+    def latent(policy: str, **routing: Any) -> RoutingParams:
+        routing["policy"] = policy
+        return parse({"reasoning_mode": "latent", "routing": routing}, {"cold_stop": ColdStop(1.0)})
+
+    assert latent("soft").cold_stop == ColdStop(1.0), "the defaults of soft modes"
+    assert latent("stochastic").cold_stop.steps == 0
+    assert latent("stochastic", cold_stop={"steps": 9}).cold_stop == ColdStop(0.01, 9)
+    assert latent("stochastic").gumbel_temperature == 0.5
+    assert latent("stochastic", gumbel_temperature=1).gumbel_temperature == 1.0
 
 
 @pytest.mark.parametrize("flag", [True, 1, 1.0])

@@ -37,7 +37,7 @@ OURS = [
     (routed(policy="observe"), "routing.policy", "'observe'", "'thinkrouter'"),
     (
         {"reasoning_mode": "latent", "routing": {"policy": "thinkrouter"}},
-        "routing.policy", "'thinkrouter'", "use one of ['soft']",
+        "routing.policy", "'thinkrouter'", "use one of ['soft', ",
     ),
     ({"reasoning_mode": "latent", "routing": {"policy": "observe"}}, "routing.policy", "'soft'"),
     (routed(threshold=0), "routing.threshold", "0", "(0, 1]"),

@@ -1,0 +1,82 @@
+"""What each policy makes of a thinking step, in plain torch, float32: what `policies` is held to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from .layout import FloatParam, IntParam, Policy
+
+
+@dataclass(frozen=True)
+class View:
+    """A thinking step as a policy sees it."""
+
+    ids: torch.Tensor  # int32 [n], the components of the mixture, the best candidate first
+    weights: torch.Tensor  # float32 [n], positive, with sum 1
+    sampled: int
+    p_max: float
+    seed: int
+    position: int  # of the token that the step records
+    ints: torch.Tensor  # the slot's parameters
+    floats: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The token to record, whether to feed a mixture, and which."""
+
+    token: int
+    is_soft: bool
+    ids: torch.Tensor  # int32 [m]
+    weights: torch.Tensor  # float32 [m], with sum 1
+
+
+def coin(seed: int, position: int, word: int = 0x9E3779B9) -> int:
+    """24 random bits of a request's seed, a position and a word (murmur3's finaliser, twice)."""
+    mask = 0xFFFFFFFF
+    h = ((seed & mask) ^ ((seed >> 32) & mask)) & mask
+    for part in (position & mask, word):
+        h = (h ^ part) & mask
+        h = ((h ^ (h >> 16)) * 0x85EBCA6B) & mask
+        h = ((h ^ (h >> 13)) * 0xC2B2AE35) & mask
+        h = (h ^ (h >> 16)) & mask
+    return h >> 8
+
+
+def gumbel(seed: int, position: int, ids: torch.Tensor) -> torch.Tensor:
+    """Float32 [n] standard Gumbel noise of token ids at a position, finite."""
+    bits = [coin(seed, position, token) >> 1 for token in ids.tolist()]
+    u = (torch.tensor(bits, dtype=torch.float32) + 0.5) * 2.0**-23  # exact, and inside (0, 1)
+    return -(-u.log()).log()
+
+
+def wants_soft(policy: int, p_max: float, threshold: float, share: float, u: float) -> bool:
+    """Whether a policy asks for a soft step (ThinkRouter, 2602.11683: soft unless p_max < tau)."""
+    if policy in (Policy.SOFT, Policy.STOCHASTIC):
+        return True
+    if policy == Policy.THINKROUTER:
+        return p_max >= threshold
+    return policy == Policy.RANDOM and u < share
+
+
+def choose(view: View) -> Choice:
+    """What the slot's policy asks for; special tokens and forced ends are the caller's."""
+    policy = int(view.ints[IntParam.POLICY])
+    threshold = float(view.floats[FloatParam.THRESHOLD])
+    u = coin(view.seed, view.position) * 2.0**-24
+    share = float(view.floats[FloatParam.SOFT_SHARE])
+    is_soft = wants_soft(policy, view.p_max, threshold, share, u)
+    if policy == Policy.STOCHASTIC:
+        return _stochastic(view)
+    is_hard = policy == Policy.ADAPTIVE_GREEDY and view.p_max >= threshold
+    token = int(view.ids[0]) if is_soft or is_hard else view.sampled
+    return Choice(token, is_soft, view.ids, view.weights)
+
+
+def _stochastic(view: View) -> Choice:
+    """y = softmax((log w + g) / tau_g) of the mixture's weights w (2508.03440); records argmax y."""
+    noised = view.weights.log() + gumbel(view.seed, view.position, view.ids)
+    y = torch.softmax(noised / view.floats[FloatParam.GUMBEL_TEMPERATURE], 0)
+    return Choice(int(view.ids[noised.argmax()]), True, view.ids, y)

@@ -1,0 +1,87 @@
+"""Each policy in `decide`: against the reference, and the reference against the papers' formulas."""
+
+from __future__ import annotations
+
+import importlib
+import math
+
+import pytest
+import torch
+from decided import check_equal, fed, routes, run_both, run_reference
+from scenes import Scene, make_thinking_scene
+
+from sottovoce_kernels.layout import FloatParam, Policy, Route
+from sottovoce_kernels.reference_policies import gumbel
+
+NEVER_SOFT = (Policy.NONE, Policy.ADAPTIVE_GREEDY, Policy.OBSERVE)
+
+
+@pytest.fixture(params=["numba", "triton"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    module = importlib.import_module("sottovoce_kernels.decide")
+    monkeypatch.setattr(module, "uses_triton", lambda _: request.param == "triton")
+    return str(request.param)
+
+
+def soft_rows(scene: Scene) -> list[int]:
+    return [row for row, route in enumerate(routes(scene)) if route == Route.SOFT]
+
+
+def decided(policy: Policy, **floats: float) -> Scene:
+    """A scene as the reference leaves it, with some parameters at one value everywhere."""
+    scene = make_thinking_scene(policy, 60, 300)
+    for name, value in floats.items():
+        scene.slots.floats[:, FloatParam[name]] = value
+    run_reference(scene)
+    return scene
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("policy", [p for p in Policy if p != Policy.NONE], ids=lambda p: p.name)
+def test_every_policy_equals_the_reference(backend: str, policy: Policy, seed: int) -> None:
+    want = make_thinking_scene(policy, 60, 300, seed)
+    got = run_both(want)
+    check_equal(got, want)
+    soft = set() if policy in NEVER_SOFT else {Route.SOFT}
+    assert set(routes(want)) == {Route.DISCRETE, Route.FORCED} | soft
+
+
+def test_stochastic_noise_is_gumbels() -> None:
+    ids = torch.arange(20000)
+    g = gumbel(7, 3, ids)
+    assert g.isfinite().all()
+    assert float(g.mean()) == pytest.approx(0.5772, abs=0.03)
+    assert float(g.var()) == pytest.approx(math.pi**2 / 6, rel=0.05)
+    others = [gumbel(8, 3, ids), gumbel(7, 4, ids), gumbel(7, 3, ids + 1)]
+    for other in others:
+        assert abs(float(torch.corrcoef(torch.stack([g, other]))[0, 1])) < 0.03
+
+
+def test_stochastic_feeds_the_noised_mixture() -> None:
+    """tau log y - log w is the noise, whatever the noise's temperature, up to one constant."""
+    soft = decided(Policy.SOFT)
+    cool, warm = (decided(Policy.STOCHASTIC, GUMBEL_TEMPERATURE=tau) for tau in (0.5, 1.0))
+    noises: list[float] = []
+    for row in soft_rows(soft):
+        w, y, y_warm = (fed(scene, row) for scene in (soft, cool, warm))
+        assert w.keys() == y.keys() == y_warm.keys()
+        assert sum(y.values()) == pytest.approx(1, abs=1e-5)
+        assert int(cool.sampled[row]) == max(y, key=lambda i: y[i])
+        clear = [i for i in w if min(y[i], y_warm[i]) > 1e-6]
+        found = [0.5 * math.log(y[i]) - math.log(w[i]) for i in clear]
+        again = [math.log(y_warm[i]) - math.log(w[i]) for i in clear]
+        shift = found[0] - again[0]
+        assert found == pytest.approx([g + shift for g in again], abs=1e-3)
+        noises += [g - found[0] for g in found[1:]]
+    assert float(torch.tensor(noises).std()) > 1, "noise is drawn for every component"
+    moved = [r for r in soft_rows(soft) if int(soft.sampled[r]) != int(cool.sampled[r])]
+    assert moved, "the best token is not always the one recorded"
+
+
+def test_stochastic_never_feeds_a_special_token() -> None:
+    scene = decided(Policy.STOCHASTIC)
+    special = {i for i, s in enumerate(scene.markers.special.tolist()) if s}
+    best = scene.logits.argmax(1).tolist()
+    discrete = [r for r, route in enumerate(routes(scene)) if route == Route.DISCRETE]
+    assert any(best[r] in special for r in discrete)
+    assert not any(special & fed(scene, r).keys() for r in soft_rows(scene))
