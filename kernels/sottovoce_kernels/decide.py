@@ -12,6 +12,7 @@ from .cpu.decide import decide_rows
 from .layout import (
     FORCED_LOGIT,
     MAX_STOP_IDS,
+    MAX_TERMS,
     MAX_TOP_N,
     RECORD_EXTRA,
     Confidence,
@@ -37,7 +38,7 @@ _POLICY, _TOP_N = tl.constexpr(int(IntParam.POLICY)), tl.constexpr(int(IntParam.
 _TOP_K, _RAW = tl.constexpr(int(IntParam.TOP_K)), tl.constexpr(int(IntParam.RAW_CONFIDENCE))
 _COLD_STEPS = tl.constexpr(int(IntParam.COLD_STEPS))
 _ROW, _PROMPT = tl.constexpr(int(IntParam.LEDGER_ROW)), tl.constexpr(int(IntParam.PROMPT_LEN))
-_NUM_STOPS = tl.constexpr(int(IntParam.NUM_STOP_IDS))
+_WIDTH, _NUM_STOPS = tl.constexpr(int(IntParam.WIDTH)), tl.constexpr(int(IntParam.NUM_STOP_IDS))
 _T = tl.constexpr(int(FloatParam.TEMPERATURE))
 _TOP_P, _MIN_P = tl.constexpr(int(FloatParam.TOP_P)), tl.constexpr(int(FloatParam.MIN_P))
 _COLD_H = tl.constexpr(int(FloatParam.COLD_ENTROPY))
@@ -128,15 +129,17 @@ def _is_banned(token, ints_ptr, stop_ids_ptr, special_ptr, STOPS: tl.constexpr):
 
 
 @triton.jit
-def _record(ids_ptr, values_ptr, route, p_max, entropy, ids, w, keep, ROOM: tl.constexpr):
+def _store_terms(ids_ptr, weights_ptr, ids, w, keep, own, own_w, ROOM: tl.constexpr):
+    """Store the first ROOM of the kept terms, then the policy's own; returns how many."""
     place = tl.cumsum(keep.to(tl.int32), axis=0) - 1
-    width = tl.minimum(tl.sum(keep.to(tl.int32), axis=0), ROOM)
-    tl.store(ids_ptr, (route + 8 * width).to(tl.int64))
-    tl.store(values_ptr, p_max)
-    tl.store(values_ptr + 1, entropy)
-    shown = keep & (place < width)
-    tl.store(ids_ptr + 2 + place, ids.to(tl.int64), mask=shown)
-    tl.store(values_ptr + 2 + place, w, mask=shown)
+    kept = tl.sum(keep.to(tl.int32), axis=0)
+    shown = keep & (place < ROOM)
+    tl.store(ids_ptr + place, ids.to(ids_ptr.dtype.element_ty), mask=shown)
+    tl.store(weights_ptr + place, w, mask=shown)
+    has_own = (own >= 0) & (kept < ROOM)
+    tl.store(ids_ptr + kept, own.to(ids_ptr.dtype.element_ty), mask=has_own)
+    tl.store(weights_ptr + kept, own_w, mask=has_own)
+    return tl.minimum(kept, ROOM) + has_own.to(tl.int32)
 
 
 @triton.jit
@@ -149,7 +152,7 @@ def _decide_kernel(
     num_ints: tl.constexpr, num_floats: tl.constexpr, num_state: tl.constexpr,
     START: tl.constexpr, END: tl.constexpr, NATURAL_END: tl.constexpr,
     SPLITS: tl.constexpr, PADDED: tl.constexpr, TOP: tl.constexpr, STOPS: tl.constexpr,
-    RECORD: tl.constexpr, EXTRA: tl.constexpr,
+    RECORD: tl.constexpr, EXTRA: tl.constexpr, TERMS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     record_ids_ptr += row * RECORD
@@ -197,9 +200,10 @@ def _decide_kernel(
         cold_steps = tl.load(ints_ptr + _COLD_STEPS)
         force = some & ((forcing > 0) | ((cold_steps > 0) & (cold >= cold_steps)))
         budget = first >= _FORCED_LOGIT
-        soft, picked, fed = choose(
-            policy, ids, keep, w, token, p_max, tl.load(seeds_ptr + slot), position, floats_ptr
-        )
+        soft, picked, fed, own, own_w = choose(
+            policy, top, ids, keep, w, token, p_max, tl.load(seeds_ptr + slot), position,
+            ints_ptr, floats_ptr,
+        )  # fmt: skip
         token = tl.where(some, picked, token)
         banned = _is_banned(best, ints_ptr, stop_ids_ptr, special_ptr, STOPS)
         banned |= _is_banned(token, ints_ptr, stop_ids_ptr, special_ptr, STOPS)
@@ -209,18 +213,21 @@ def _decide_kernel(
             token = tl.where(force, tl.load(end_ptr + forcing).to(tl.int64), token)
         route = tl.where(force | budget, _FORCED, route)
         w = tl.where(route == _SOFT, fed, w)
+        own = tl.where(route == _SOFT, own, -1)
         forcing = tl.where(force, forcing + 1, forcing)
 
         # Ledger and record.
         if route == _SOFT:
-            count = tl.sum(keep.to(tl.int32), axis=0)
-            place = tl.cumsum(keep.to(tl.int32), axis=0) - 1
-            entry = ledger_row * entries_stride + index * tl.load(ints_ptr + _TOP_N) + place
-            tl.store(entry_ids_ptr + entry, ids, mask=keep)
-            tl.store(entry_weights_ptr + entry, w, mask=keep)
-        _record(
-            record_ids_ptr, record_values_ptr, route, p_max, entropy, ids, w, keep, RECORD - EXTRA
+            entry = ledger_row * entries_stride + index * tl.load(ints_ptr + _WIDTH)
+            count = _store_terms(
+                entry_ids_ptr + entry, entry_weights_ptr + entry, ids, w, keep, own, own_w, TERMS
+            )
+        width = _store_terms(
+            record_ids_ptr + 2, record_values_ptr + 2, ids, w, keep, own, own_w, RECORD - EXTRA
         )
+        tl.store(record_ids_ptr, (route + 8 * width).to(tl.int64))
+        tl.store(record_values_ptr, p_max)
+        tl.store(record_values_ptr + 1, entropy)
         tl.store(sampled_ptr + row, token)
         ended = _ends_with(tokens_ptr, position, token, natural_end_ptr, NATURAL_END)
         if ended | (forcing >= END):  # or the whole forced marker is out, recognised or not
@@ -277,5 +284,6 @@ def decide(
         num_state=slots.state.shape[1], START=markers.start.shape[0],
         END=markers.end.shape[0], NATURAL_END=markers.natural_end.shape[0], SPLITS=splits,
         PADDED=triton.next_power_of_2(splits), TOP=MAX_TOP_N, STOPS=MAX_STOP_IDS,
-        RECORD=record.ids.shape[1], EXTRA=RECORD_EXTRA, num_warps=1,
+        RECORD=record.ids.shape[1], EXTRA=RECORD_EXTRA, TERMS=MAX_TERMS,
+        num_warps=1,
     )  # fmt: skip

@@ -11,6 +11,7 @@ from enum import IntEnum
 import torch
 
 MAX_TOP_N = 32  # components of one mixture, and the width of every candidate list
+MAX_TERMS = MAX_TOP_N + 1  # what a step feeds: the mixture, and a token of the policy's own
 MAX_STOP_IDS = 32  # stop ids of one request that the kernels compare with
 MAX_LOGIT = 1.0e30  # a logit above it, such as +inf, reads as it
 FORCED_LOGIT = 5.0e8  # vLLM's thinking budget forces a token by writing 1e9 into its logit
@@ -26,6 +27,8 @@ class Policy(IntEnum):
     ADAPTIVE_GREEDY = 4
     OBSERVE = 5  # never soft: the record of an explicit request
     STOCHASTIC = 6
+    MOI = 7
+    SELAR = 8
 
 
 class Phase(IntEnum):
@@ -56,6 +59,9 @@ class IntParam(IntEnum):
     LEDGER_ROW = 5
     PROMPT_LEN = 6
     NUM_STOP_IDS = 7
+    WIDTH = (
+        8  # entries of a ledger position: TOP_N, and one where the policy feeds a token of its own
+    )
 
 
 class FloatParam(IntEnum):
@@ -68,6 +74,9 @@ class FloatParam(IntEnum):
     COLD_ENTROPY = 4  # nats
     SOFT_SHARE = 5
     GUMBEL_TEMPERATURE = 6
+    BETA = 7
+    ENTROPY_THRESHOLD = 8  # of the entropy of the best TOP_N candidates over its maximum
+    PUSH_OFF = 9
 
 
 class State(IntEnum):
@@ -96,7 +105,7 @@ class Slots:
 
 @dataclass(frozen=True)
 class LedgerTensors:
-    """Every soft input of every live request: position g of a row has its entries at g * top_n."""
+    """Every soft input of every live request: position g of a row has its entries at g * WIDTH."""
 
     ids: torch.Tensor  # int32 [rows, entries]
     weights: torch.Tensor  # float32 [rows, entries]

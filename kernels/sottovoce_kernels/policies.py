@@ -5,13 +5,17 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .layout import FloatParam, Policy
+from .layout import FloatParam, IntParam, Policy
 
 _SOFT, _ROUTER = tl.constexpr(int(Policy.SOFT)), tl.constexpr(int(Policy.THINKROUTER))
 _RANDOM, _ADAPTIVE = tl.constexpr(int(Policy.RANDOM)), tl.constexpr(int(Policy.ADAPTIVE_GREEDY))
 _STOCHASTIC = tl.constexpr(int(Policy.STOCHASTIC))
+_MOI, _SELAR = tl.constexpr(int(Policy.MOI)), tl.constexpr(int(Policy.SELAR))
+_TOP_N, _T = tl.constexpr(int(IntParam.TOP_N)), tl.constexpr(int(FloatParam.TEMPERATURE))
 _TAU, _SHARE = tl.constexpr(int(FloatParam.THRESHOLD)), tl.constexpr(int(FloatParam.SOFT_SHARE))
 _GUMBEL_T = tl.constexpr(int(FloatParam.GUMBEL_TEMPERATURE))
+_BETA, _GATE = tl.constexpr(int(FloatParam.BETA)), tl.constexpr(int(FloatParam.ENTROPY_THRESHOLD))
+_PUSH = tl.constexpr(int(FloatParam.PUSH_OFF))
 
 
 @triton.jit
@@ -47,11 +51,26 @@ def first_of(values, is_wanted):
 
 
 @triton.jit
-def choose(policy, ids, keep, w, token, p_max, seed, position, floats_ptr):
-    """Whether the policy asks for a soft step, the token to record, and the weights to feed.
+def _spread(top, n, t):
+    """Entropy of softmax(z / T) over the best n candidates alone, over its maximum."""
+    is_in = (tl.arange(0, top.shape[0]) < n) & (top > float("-inf"))
+    first = tl.maximum(tl.max(top, axis=0), -3.0e38)
+    x = tl.where(is_in, (top - first) / t, 0.0)
+    e = tl.where(is_in, tl.exp(x), 0.0)
+    total = tl.maximum(tl.sum(e, axis=0), 1e-30)
+    entropy = tl.maximum(tl.log(total) - tl.sum(x * e, axis=0) / total, 0.0)
+    return tl.where(n > 1, tl.minimum(entropy / tl.log(tl.maximum(n, 2).to(tl.float32)), 1.0), 0.0)
 
-    The mixture has its components where `keep` holds, the best candidate in lane 0.
+
+@triton.jit
+def choose(policy, top, ids, keep, w, token, p_max, seed, position, ints_ptr, floats_ptr):
+    """Whether the policy asks for a soft step, the token to record, and what to feed.
+
+    The mixture has its components where `keep` holds, the best candidate in lane 0. What to feed
+    is weights for them, and the id and weight of a term of the policy's own, -1 where it has none.
     """
+    own = tl.full((), -1, tl.int32)
+    own_weight = tl.zeros((), tl.float32)
     best = first_of(ids, keep).to(tl.int64)
     is_sure = p_max >= tl.load(floats_ptr + _TAU)
     u = _bits(seed, position, 0x9E3779B9).to(tl.int32).to(tl.float32) * 5.9604644775390625e-08
@@ -68,4 +87,18 @@ def choose(policy, ids, keep, w, token, p_max, seed, position, floats_ptr):
         w = y / tl.maximum(tl.sum(y, axis=0), 1e-30)
         picked = first_of(ids, noised == highest).to(tl.int64)
         soft = True
-    return soft, picked, w
+    if (policy == _MOI) | (policy == _SELAR):
+        spread = _spread(top, tl.load(ints_ptr + _TOP_N), tl.load(floats_ptr + _T))
+        if policy == _MOI:
+            beta = tl.load(floats_ptr + _BETA)
+            is_own = keep & (ids == token)
+            own_weight = (beta + 1 - spread) / (beta + 1)
+            w = spread * w / (beta + 1) + tl.where(is_own, own_weight, 0.0)
+            own = tl.where(tl.max(is_own.to(tl.int32), axis=0) > 0, -1, token).to(tl.int32)
+            soft = True
+        else:
+            push = tl.load(floats_ptr + _PUSH) * spread
+            w = (1 + push) * w - tl.where(tl.arange(0, top.shape[0]) == 0, push, 0.0)
+            soft = spread >= tl.load(floats_ptr + _GATE)
+            picked = tl.where(soft, best, token)
+    return soft, picked, w, own, own_weight

@@ -194,12 +194,12 @@ def _think(
         weights = torch.zeros_like(weights)
     kept = weights > 0
     view = View(
-        ids[kept], weights[kept], step.sampled, p_max, step.seed, step.position, ints, floats
+        ids[kept], weights[kept], top, step.sampled, p_max, step.seed, step.position, ints, floats
     )
     logit = float(top[0])
     route, choice = _choose(view, logit, entropy, never_mixed, slots.state[step.slot], markers)
     if route == Route.SOFT:
-        _write_entry(step, choice, int(ints[IntParam.TOP_N]), ledger)
+        _write_entry(step, choice, int(ints[IntParam.WIDTH]), ledger)
     width = min(choice.ids.numel(), record.ids.shape[1] - RECORD_EXTRA)
     record.ids[step.row, 0] = int(route) + 8 * width
     record.values[step.row, 0], record.values[step.row, 1] = p_max, entropy
@@ -281,7 +281,7 @@ def mix(
         ints = slots.ints[slot]
         if int(ints[IntParam.POLICY]) == Policy.NONE:
             continue
-        ledger_row, n = int(ints[IntParam.LEDGER_ROW]), int(ints[IntParam.TOP_N])
+        ledger_row, n = int(ints[IntParam.LEDGER_ROW]), int(ints[IntParam.WIDTH])
         for t in range(starts[row], starts[row + 1]):
             index = int(positions[t]) - int(ints[IntParam.PROMPT_LEN])
             count = int(ledger.counts[ledger_row, index]) if index >= 0 else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +16,7 @@ class View:
 
     ids: torch.Tensor  # int32 [n], the components of the mixture, the best candidate first
     weights: torch.Tensor  # float32 [n], positive, with sum 1
+    top: torch.Tensor  # float32 [MAX_TOP_N], the logits of the candidates before the filters
     sampled: int
     p_max: float
     seed: int
@@ -54,7 +56,7 @@ def gumbel(seed: int, position: int, ids: torch.Tensor) -> torch.Tensor:
 
 def wants_soft(policy: int, p_max: float, threshold: float, share: float, u: float) -> bool:
     """Whether a policy asks for a soft step (ThinkRouter, 2602.11683: soft unless p_max < tau)."""
-    if policy in (Policy.SOFT, Policy.STOCHASTIC):
+    if policy == Policy.SOFT:
         return True
     if policy == Policy.THINKROUTER:
         return p_max >= threshold
@@ -68,8 +70,8 @@ def choose(view: View) -> Choice:
     u = coin(view.seed, view.position) * 2.0**-24
     share = float(view.floats[FloatParam.SOFT_SHARE])
     is_soft = wants_soft(policy, view.p_max, threshold, share, u)
-    if policy == Policy.STOCHASTIC:
-        return _stochastic(view)
+    if policy in _CHOICES:
+        return _CHOICES[Policy(policy)](view)
     is_hard = policy == Policy.ADAPTIVE_GREEDY and view.p_max >= threshold
     token = int(view.ids[0]) if is_soft or is_hard else view.sampled
     return Choice(token, is_soft, view.ids, view.weights)
@@ -80,3 +82,37 @@ def _stochastic(view: View) -> Choice:
     noised = view.weights.log() + gumbel(view.seed, view.position, view.ids)
     y = torch.softmax(noised / view.floats[FloatParam.GUMBEL_TEMPERATURE], 0)
     return Choice(int(view.ids[noised.argmax()]), True, view.ids, y)
+
+
+def spread(view: View) -> float:
+    """Entropy of softmax(z / T) over the best TOP_N candidates alone, over its maximum: in [0, 1]."""
+    n = int(view.ints[IntParam.TOP_N])
+    q = torch.softmax(view.top[:n] / view.floats[FloatParam.TEMPERATURE], 0)
+    return min(float(torch.special.entr(q).sum()) / math.log(n), 1.0) if n > 1 else 0.0
+
+
+def _moi(view: View) -> Choice:
+    """(H w + (beta + 1 - H) onehot(sampled)) / (beta + 1), H the spread (2505.14827)."""
+    h, beta = spread(view), float(view.floats[FloatParam.BETA])
+    own = view.ids == view.sampled
+    ids, weights = view.ids, h * view.weights
+    if not own.any():
+        ids = torch.cat([ids, torch.tensor([view.sampled]).int()])
+        weights = torch.cat([weights, torch.zeros(1)])
+        own = ids == view.sampled
+    weights[own] += beta + 1 - h
+    return Choice(view.sampled, True, ids, weights / (beta + 1))
+
+
+def _selar(view: View) -> Choice:
+    """Soft where the spread H is at the threshold or above: w + c H (w - onehot(best)) (2604.08299)."""
+    h = spread(view)
+    if h < view.floats[FloatParam.ENTROPY_THRESHOLD]:
+        return Choice(view.sampled, False, view.ids, view.weights)
+    push = float(view.floats[FloatParam.PUSH_OFF]) * h
+    weights = (1 + push) * view.weights
+    weights[0] -= push
+    return Choice(int(view.ids[0]), True, view.ids, weights)
+
+
+_CHOICES = {Policy.STOCHASTIC: _stochastic, Policy.MOI: _moi, Policy.SELAR: _selar}

@@ -92,7 +92,7 @@ class Capabilities:
 
     def max_tokens(self, params: RoutingParams) -> int:
         """Tokens that a row of the ledger holds for a request; a traced explicit one writes too."""
-        return min(self.ledger_positions, self.ledger_entries // params.top_n)
+        return min(self.ledger_positions, self.ledger_entries // params.num_terms)
 
     def check(self, params: RoutingParams, sampling: SamplingParams) -> None:
         """Refuse what this engine cannot serve; an untraced explicit request needs nothing of ours.

@@ -52,6 +52,10 @@ class RoutingParams:
     soft_share: float = 0.5
     cold_stop: ColdStop = COLD_STOP
     gumbel_temperature: float = 0.5
+    beta: float = 1.0
+    phase: str = "think"
+    entropy_threshold: float = 0.5
+    push_off: float = 1.0
     trace: bool = False
 
     @property
@@ -64,6 +68,11 @@ class RoutingParams:
         """The policy; only for parameters that have one."""
         assert self.policy is not None
         return POLICIES[self.policy]
+
+    @property
+    def num_terms(self) -> int:
+        """The most terms that a step feeds, which is what a position takes of the ledger."""
+        return self.top_n + self.spec.num_own_terms
 
     def as_routing(self) -> dict[str, Any]:
         """The `routing` object of a request that spells all of it out."""
@@ -96,6 +105,13 @@ def _cold_stop(value: Any) -> ColdStop:
     )
 
 
+def _phase(value: Any) -> str:
+    if one_of("routing.phase", value, ("think", "all")) == "all":
+        remedy = "is not served: the answer is always discrete; use think or leave it out"
+        raise InvalidValueError("routing.phase", value, remedy)
+    return "think"
+
+
 # `observe` belongs to traced explicit requests and is nobody's to choose.
 _CHOSEN = tuple(name for name, spec in POLICIES.items() if spec.mode != "explicit")
 _PARSERS: dict[str, Callable[[Any], Any]] = {
@@ -108,6 +124,14 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "mix_temperature": lambda v: temperature("routing.mix_temperature", v),
     "soft_share": lambda v: share("routing.soft_share", v),
     "gumbel_temperature": lambda v: temperature("routing.gumbel_temperature", v),
+    "beta": lambda v: number(
+        "routing.beta", v, lambda x: 0 <= x <= 100, "must be a number from 0 to 100"
+    ),
+    "phase": _phase,
+    "entropy_threshold": lambda v: share("routing.entropy_threshold", v),
+    "push_off": lambda v: number(
+        "routing.push_off", v, lambda x: 0 <= x <= 10, "must be a number from 0 to 10"
+    ),
     "cold_stop": _cold_stop,
 }
 

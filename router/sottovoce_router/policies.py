@@ -33,6 +33,7 @@ class PolicySpec:
     source: str
     reads: frozenset[str] = frozenset()
     defaults: Mapping[str, Any] = field(default_factory=dict)  # fields of `RoutingParams`
+    num_own_terms: int = 0  # terms that it may feed besides the mixture's
 
 
 _ALL = (
@@ -45,6 +46,15 @@ _ALL = (
         "Stochastic Soft Thinking, arXiv 2508.03440",
         frozenset({"gumbel_temperature"}),
         {"cold_stop": NO_COLD_STOP},
+    ),
+    PolicySpec(
+        "moi",
+        "latent",
+        kernels.Policy.MOI,
+        "Mixture of Inputs, arXiv 2505.14827",
+        frozenset({"beta", "phase"}),
+        {"top_n": 20, "cold_stop": NO_COLD_STOP},
+        num_own_terms=1,
     ),
     PolicySpec(
         "thinkrouter",
@@ -66,6 +76,14 @@ _ALL = (
         kernels.Policy.ADAPTIVE_GREEDY,
         "control: argmax, never soft, where ThinkRouter would be soft",
         frozenset({"threshold", "confidence"}),
+    ),
+    PolicySpec(
+        "selar",
+        "routed",
+        kernels.Policy.SELAR,
+        "SeLaR, arXiv 2604.08299",
+        frozenset({"entropy_threshold", "push_off"}),
+        {"top_n": 3, "cold_stop": NO_COLD_STOP},
     ),
 )
 POLICIES: dict[str, PolicySpec] = {spec.name: spec for spec in _ALL}

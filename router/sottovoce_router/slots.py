@@ -108,6 +108,7 @@ class SlotTable:
         ints[IntParam.LEDGER_ROW] = row
         ints[IntParam.PROMPT_LEN] = prompt_len
         ints[IntParam.NUM_STOP_IDS] = len(stops)
+        ints[IntParam.WIDTH] = params.num_terms
         floats[FloatParam.THRESHOLD] = params.threshold
         floats[FloatParam.TEMPERATURE] = temperature
         floats[FloatParam.TOP_P] = sampling.top_p
@@ -115,9 +116,12 @@ class SlotTable:
         floats[FloatParam.COLD_ENTROPY] = params.cold_stop.entropy
         floats[FloatParam.SOFT_SHARE] = params.soft_share
         floats[FloatParam.GUMBEL_TEMPERATURE] = params.gumbel_temperature
+        floats[FloatParam.BETA] = params.beta
+        floats[FloatParam.ENTROPY_THRESHOLD] = params.entropy_threshold
+        floats[FloatParam.PUSH_OFF] = params.push_off
         self._stops.np[slot, : len(stops)] = stops
         self.has_policy[slot] = True
-        self.trace_top_n[slot] = params.top_n if params.trace else 0
+        self.trace_top_n[slot] = params.num_terms if params.trace else 0
         self._dirty = True
 
     def apply_staged_writes(self) -> None:

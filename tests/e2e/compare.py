@@ -14,7 +14,7 @@ P_MAX_TOLERANCE = 1e-4
 ENTROPY_TOLERANCE = 1e-3  # nats; an entropy sums over the vocabulary
 MAX_TIE_SHARE = 0.03  # of the compared requests; rounding is rarely to blame
 
-_MODES = {None: "explicit", "soft": "latent", "stochastic": "latent"}
+_MODES = {None: "explicit", "soft": "latent", "stochastic": "latent", "moi": "latent"}
 
 
 def prompt_of(request: Request, trace: bool = True, arrives: int = 0, **more: Any) -> Prompt:
@@ -31,6 +31,9 @@ def prompt_of(request: Request, trace: bool = True, arrives: int = 0, **more: An
             "top_n": request.top_n,
             "mix_temperature": request.mix_temperature,
             "gumbel_temperature": request.gumbel_temperature,
+            "beta": request.beta,
+            "entropy_threshold": request.entropy_threshold,
+            "push_off": request.push_off,
             "cold_stop": {"entropy": request.cold_entropy, "steps": request.cold_steps},
         }
     if request.budget is not None:

@@ -26,6 +26,7 @@ from e2e.request import (
     mixture,
     scores,
     softmax,
+    spread_of,
     tempered,
 )
 from e2e.steps import Step
@@ -169,7 +170,7 @@ class CloseCalls:
     """The decisions at one step that rounding could turn."""
 
     tokens: tuple[frozenset[int], ...]  # sets of tokens within a tie of the best: mixed, sampled
-    boundaries: frozenset[str]  # of threshold, filter, entropy
+    boundaries: frozenset[str]  # of threshold, filter, entropy, spread
 
 
 def close_calls(request: Request, z: Floats, index: int) -> CloseCalls:
@@ -186,6 +187,8 @@ def close_calls(request: Request, z: Floats, index: int) -> CloseCalls:
         near.add("threshold")
     if abs(entropy - request.cold_entropy) <= TIE_PROBABILITY:
         near.add("entropy")
+    if abs(spread_of(p, request.top_n) - request.entropy_threshold) <= TIE_PROBABILITY:
+        near.add("spread")
     if _is_near_filter(request, p):
         near.add("filter")
     return CloseCalls(tokens, frozenset(near))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from e2e.noise import mixture_noise
-from e2e.request import Doubles, Request
+from e2e.request import Doubles, Request, spread_of
 from e2e.steps import Step
 
 Weights = dict[int, float]
@@ -27,6 +27,13 @@ def choose(
         return best, {}
     if request.policy == "stochastic":
         return _stochastic(request, step.weights, position, p.size)
+    spread = spread_of(p, request.top_n)
+    if request.policy == "moi":
+        return sampled, _moi(request, step.weights, spread, sampled)
+    if request.policy == "selar" and spread >= request.entropy_threshold:
+        away = {i: w - (i == best) for i, w in step.weights.items()}
+        push = request.push_off * spread
+        return best, {i: w + push * away[i] for i, w in step.weights.items()}
     return sampled, {}
 
 
@@ -45,3 +52,10 @@ def _stochastic(
     y = np.exp((noised - noised.max()) / request.gumbel_temperature)
     y /= y.sum()
     return int(noised.argmax()), {token: float(y[token]) for token in weights}
+
+
+def _moi(request: Request, weights: Weights, spread: float, sampled: int) -> Weights:
+    total = request.beta + 1
+    fed = {i: spread * w / total for i, w in weights.items()}
+    fed[sampled] = fed.get(sampled, 0.0) + (total - spread) / total
+    return fed

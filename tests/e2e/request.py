@@ -34,6 +34,9 @@ class Request:
     cold_steps: int = 256
     budget: int | None = None
     gumbel_temperature: float = 0.5
+    beta: float = 1.0
+    entropy_threshold: float = 0.5
+    push_off: float = 1.0
     forced_end: tuple[int, ...] = ()  # what closes thinking by force; the end marker if empty
 
 
@@ -53,6 +56,12 @@ def entropy_of(p: Doubles) -> float:
     """In nats."""
     q = p[p > 0]
     return float(-(q * np.log(q)).sum())
+
+
+def spread_of(p: Doubles, n: int) -> float:
+    """Entropy of the best n candidates alone, over its maximum."""
+    q = np.sort(p)[::-1][:n]
+    return entropy_of(q / q.sum()) / math.log(n) if n > 1 else 0.0
 
 
 def tempered(request: Request, z: Floats) -> Doubles:

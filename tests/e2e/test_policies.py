@@ -17,6 +17,10 @@ QUESTION = "Why is the sky blue?"
 CASES: list[tuple[str, dict[str, Any], bool]] = [
     ("stochastic", {}, False),
     ("stochastic", {"gumbel_temperature": 1.5, "top_n": 32, "top_k": 0, "top_p": 1.0}, False),
+    ("moi", {"top_n": 20}, False),
+    ("moi", {"beta": 0.25, "top_n": 3, "temperature": 1.5}, False),
+    ("selar", {"top_n": 3}, True),
+    ("selar", {"top_n": 10, "entropy_threshold": 0.3, "push_off": 0.5}, True),
 ]
 
 

@@ -49,7 +49,7 @@ def fed(scene: Scene, row: int) -> dict[int, float]:
     ints = scene.slots.ints[int(scene.slot_ids[row])].tolist()
     ledger_row = ints[IntParam.LEDGER_ROW]
     index = int(scene.positions[row]) + 1 - ints[IntParam.PROMPT_LEN]
-    start = index * ints[IntParam.TOP_N]
+    start = index * ints[IntParam.WIDTH]
     entry = slice(start, start + int(scene.ledger.counts[ledger_row, index]))
     ids, weights = scene.ledger.ids[ledger_row, entry], scene.ledger.weights[ledger_row, entry]
     return dict(zip(ids.tolist(), weights.tolist(), strict=True))

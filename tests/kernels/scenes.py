@@ -55,6 +55,7 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         ints[s, IntParam.LEDGER_ROW] = num_slots - 1 - s
         ints[s, IntParam.PROMPT_LEN] = 5
         ints[s, IntParam.NUM_STOP_IDS] = s % 3
+        ints[s, IntParam.WIDTH] = ints[s, IntParam.TOP_N] + 1
         floats[s, FloatParam.THRESHOLD] = (0.3, 0.6, 0.9)[s % 3]
         floats[s, FloatParam.TEMPERATURE] = (0.6, 1.0, 1.7)[s % 3]
         floats[s, FloatParam.TOP_P] = (1.0, 0.95, 0.5)[(s // 3) % 3]
@@ -62,6 +63,9 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         floats[s, FloatParam.COLD_ENTROPY] = (0.01, 2.0)[(s // 5) % 2]
         floats[s, FloatParam.SOFT_SHARE] = 0.5
         floats[s, FloatParam.GUMBEL_TEMPERATURE] = (0.5, 1.0)[s % 2]
+        floats[s, FloatParam.BETA] = (1.0, 0.0, 2.5)[s % 3]
+        floats[s, FloatParam.ENTROPY_THRESHOLD] = (0.5, 0.2)[s % 2]
+        floats[s, FloatParam.PUSH_OFF] = (1.0, 0.5, 0.0)[s % 3]
         state[s, State.PHASE] = (Phase.THINK, Phase.THINK, Phase.BEFORE, Phase.ANSWER)[(s // 4) % 4]
         state[s, State.COLD_COUNT] = s % 4
         state[s, State.FORCING] = 1 if s % 11 == 7 else 0
@@ -104,10 +108,10 @@ def make_scene(rows: int, vocab: int, dtype: torch.dtype, seed: int = 0, trace: 
     for r in range(0, rows, 6):  # a marker completed by the sampled token
         tokens[slot_ids[r], positions[r]] = end[0]
         sampled[r] = end[1]
-    poison = torch.full((num_slots, PAGE * 32), -777, dtype=torch.int32)
+    poison = torch.full((num_slots, PAGE * layout.MAX_TERMS), -777, dtype=torch.int32)
     ledger = layout.LedgerTensors(
         ids=poison,
-        weights=torch.full((num_slots, PAGE * 32), math.nan),
+        weights=torch.full((num_slots, PAGE * layout.MAX_TERMS), math.nan),
         counts=torch.full((num_slots, PAGE), -777, dtype=torch.int32),
         state=torch.full((num_slots, PAGE, layout.NUM_STATE), -777, dtype=torch.int32),
     )

@@ -10,7 +10,7 @@ import torch
 from decided import check_equal, fed, routes, run_both, run_reference
 from scenes import Scene, make_thinking_scene
 
-from sottovoce_kernels.layout import FloatParam, Policy, Route
+from sottovoce_kernels.layout import FloatParam, IntParam, Policy, Route
 from sottovoce_kernels.reference_policies import gumbel
 
 NEVER_SOFT = (Policy.NONE, Policy.ADAPTIVE_GREEDY, Policy.OBSERVE)
@@ -85,3 +85,68 @@ def test_stochastic_never_feeds_a_special_token() -> None:
     discrete = [r for r, route in enumerate(routes(scene)) if route == Route.DISCRETE]
     assert any(best[r] in special for r in discrete)
     assert not any(special & fed(scene, r).keys() for r in soft_rows(scene))
+
+
+def spread_of(scene: Scene, row: int) -> float:
+    """Entropy over its maximum, of the best top_n candidates alone, in float64."""
+    slot = int(scene.slot_ids[row])
+    n = int(scene.slots.ints[slot, IntParam.TOP_N])
+    z = scene.logits[row].double() / float(scene.slots.floats[slot, FloatParam.TEMPERATURE])
+    q = torch.softmax(z, 0).sort(descending=True).values[:n]
+    q /= q.sum()
+    return float(torch.special.entr(q).sum()) / math.log(n) if n > 1 else 0.0
+
+
+def test_moi_blends_the_mixture_with_the_sampled_token() -> None:
+    soft, moi = decided(Policy.SOFT), decided(Policy.MOI, BETA=1.5)
+    sampled = make_thinking_scene(Policy.MOI, 60, 300).sampled.tolist()
+    outside = 0
+    for row in soft_rows(moi):
+        w, y, h = fed(soft, row), sampled[row], spread_of(moi, row)
+        want = {i: h * x / 2.5 for i, x in w.items()}
+        want[y] = want.get(y, 0.0) + (2.5 - h) / 2.5
+        assert int(moi.sampled[row]) == y
+        assert fed(moi, row) == pytest.approx(want, abs=1e-5)
+        assert sum(want.values()) == pytest.approx(1, abs=1e-5)
+        outside += y not in w
+    assert outside > 0, "a sampled token that the mixture does not hold"
+    assert [int(moi.sampled[r]) for r in range(60) if routes(moi)[r] == Route.DISCRETE] == [
+        sampled[r] for r in range(60) if routes(moi)[r] == Route.DISCRETE
+    ]
+
+
+def test_moi_is_explicit_where_the_sampled_token_is_special() -> None:
+    scene = make_thinking_scene(Policy.MOI, 60, 300)
+    special = scene.markers.special.nonzero().flatten()
+    scene.sampled[:] = special[0]
+    run_reference(scene)
+    assert Route.SOFT not in routes(scene)
+    assert int((scene.sampled == special[0]).sum()) > 40
+
+
+def test_selar_gates_by_spread_and_pushes_off_the_best_token() -> None:
+    soft = decided(Policy.SOFT)
+    selar = decided(Policy.SELAR, ENTROPY_THRESHOLD=0.5, PUSH_OFF=2.0)
+    sampled = make_thinking_scene(Policy.SELAR, 60, 300).sampled.tolist()
+    negative = 0
+    for row in soft_rows(soft):
+        w, h, best = fed(soft, row), spread_of(selar, row), int(soft.sampled[row])
+        assert (routes(selar)[row] == Route.SOFT) == (h >= 0.5)
+        if h < 0.5:
+            assert int(selar.sampled[row]) == sampled[row]
+            continue
+        want = {i: (1 + 2 * h) * x - (2 * h if i == best else 0) for i, x in w.items()}
+        assert int(selar.sampled[row]) == best
+        assert fed(selar, row) == pytest.approx(want, abs=1e-5)
+        assert sum(want.values()) == pytest.approx(1, abs=1e-5)
+        negative += min(want.values()) < 0
+    assert negative > 0
+
+
+@pytest.mark.parametrize("top_n", [1, 32])
+@pytest.mark.parametrize("policy", [Policy.MOI, Policy.SELAR], ids=lambda p: p.name)
+def test_the_narrowest_and_the_widest_mixture(backend: str, policy: Policy, top_n: int) -> None:
+    want = make_thinking_scene(policy, 12, 20, seed=5)
+    want.slots.ints[:, IntParam.TOP_N] = top_n
+    want.slots.ints[:, IntParam.WIDTH] = top_n + 1
+    check_equal(run_both(want), want)

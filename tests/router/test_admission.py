@@ -226,6 +226,13 @@ def test_the_ledger_bounds_the_length(top_n: int, fits: int) -> None:
         assert part in caught.value.remedy
 
 
+def test_a_policys_own_term_takes_room_too() -> None:
+    routing = {"policy": "moi", "top_n": 19}
+    admitted({"reasoning_mode": "latent", "routing": routing}, max_tokens=50)
+    with pytest.raises(InvalidValueError, match="the 50 tokens"):
+        admitted({"reasoning_mode": "latent", "routing": routing}, max_tokens=51)
+
+
 @pytest.mark.parametrize("max_tokens", [180, None], ids=["the context", "unset"])
 def test_a_request_without_a_length_fills_the_ledger(max_tokens: int | None) -> None:
     """vLLM gives it what the context has left, which no client asked for."""

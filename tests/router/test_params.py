@@ -52,6 +52,17 @@ BAD_ROUTING: list[tuple[str, Any, str, Any, str]] = [
         for bad in (0, 0.009, 100.5, -1, NAN, INF, True, "1")
     ),
     *(
+        (key, bad, f"routing.{key}", bad, remedy)
+        for key, high, remedy in (
+            ("beta", 100.5, "must be a number from 0 to 100"),
+            ("entropy_threshold", 1.5, SHARE),
+            ("push_off", 11, "must be a number from 0 to 10"),
+        )
+        for bad in (-0.1, high, NAN, INF, HUGE, True, "1")
+    ),
+    ("phase", "answer", "routing.phase", "answer", "must be one of ['think', 'all']"),
+    ("phase", "all", "routing.phase", "all", "is not served: the answer is always discrete"),
+    *(
         ("soft_share", bad, "routing.soft_share", bad, SHARE)
         for bad in (-0.1, 1.1, NAN, INF, True, "0.5")
     ),
@@ -212,6 +223,12 @@ def test_a_policy_has_defaults_of_its_own() -> None:
     assert latent("stochastic", cold_stop={"steps": 9}).cold_stop == ColdStop(0.01, 9)
     assert latent("stochastic").gumbel_temperature == 0.5
     assert latent("stochastic", gumbel_temperature=1).gumbel_temperature == 1.0
+    moi = latent("moi", beta=2, phase="think")
+    assert (moi.beta, moi.top_n, moi.num_terms) == (2.0, 20, 21)
+    assert latent("moi", top_n=5).top_n == 5
+    selar = parse({"reasoning_mode": "routed", "routing": {"policy": "selar"}}, {"top_n": 10})
+    assert (selar.top_n, selar.num_terms, selar.cold_stop.steps) == (3, 3, 0)
+    assert (selar.entropy_threshold, selar.push_off) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize("flag", [True, 1, 1.0])

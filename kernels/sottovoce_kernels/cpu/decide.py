@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..engine.jit import njit
 from ..layout import (
     FORCED_LOGIT,
+    MAX_TERMS,
     MAX_TOP_N,
     RECORD_EXTRA,
     FloatParam,
@@ -25,7 +26,7 @@ _NEG_INF = np.float32(-np.inf)
 _NONE, _POLICY = int(Policy.NONE), int(IntParam.POLICY)
 _TOP_N, _TOP_K = int(IntParam.TOP_N), int(IntParam.TOP_K)
 _RAW, _COLD_STEPS = int(IntParam.RAW_CONFIDENCE), int(IntParam.COLD_STEPS)
-_ROW, _PROMPT = int(IntParam.LEDGER_ROW), int(IntParam.PROMPT_LEN)
+_ROW, _PROMPT, _WIDTH = (int(IntParam.LEDGER_ROW), int(IntParam.PROMPT_LEN), int(IntParam.WIDTH))
 _NUM_STOPS = int(IntParam.NUM_STOP_IDS)
 _T, _TOP_P = int(FloatParam.TEMPERATURE), int(FloatParam.TOP_P)
 _MIN_P, _COLD_H = int(FloatParam.MIN_P), int(FloatParam.COLD_ENTROPY)
@@ -159,18 +160,20 @@ def _think(
         elif top[0] >= FORCED_LOGIT:
             token, route = ids[0], _FORCED
         else:
-            is_soft, token = choose(kept, w, n, token, p_max, seed, position, ints, floats, fed)
+            is_soft, token, m = choose(
+                top, kept, w, n, token, p_max, seed, position, ints, floats, fed
+            )
             banned = _is_banned(ids[0], special, stops, ints[_NUM_STOPS])
             banned = banned or _is_banned(token, special, stops, ints[_NUM_STOPS])
             if is_soft and not banned:
-                route, w = _SOFT, fed
+                route, w, n = _SOFT, fed, m
     state[_COLD] = cold
     state[_FORCING] = forcing
     if forcing >= end.shape[0] > 0:  # the whole marker is out, recognised as an end or not
         _answer(state)
     if route == _SOFT:
         index = position - ints[_PROMPT]
-        start = index * ints[_TOP_N]
+        start = index * ints[_WIDTH]
         entry_ids[start : start + n], entry_weights[start : start + n] = kept[:n], w[:n]
         counts[index] = n
     _record(route, p_max, entropy, kept, w, n, out_ids, out_values)
@@ -206,8 +209,8 @@ def decide_rows(
     record_values: NDArray[np.float32],
 ) -> None:
     """Decide every row; the confidence holds one split a row on the CPU."""
-    kept = np.empty(MAX_TOP_N, np.int32)
-    w, fed = np.empty(MAX_TOP_N, np.float32), np.empty(MAX_TOP_N, np.float32)
+    kept = np.empty(MAX_TERMS, np.int32)
+    w, fed = np.empty(MAX_TERMS, np.float32), np.empty(MAX_TERMS, np.float32)
     for row in range(slot_ids.shape[0]):
         record_ids[row, -1] = -record_ids.shape[1]
         slot, position = slot_ids[row], positions[row] + 1
