@@ -75,8 +75,8 @@ class RoutingParams:
         return self.top_n + self.spec.num_own_terms
 
     def as_routing(self) -> dict[str, Any]:
-        """The `routing` object of a request that spells all of it out."""
-        return {key: value for key, value in asdict(self).items() if key in _PARSERS}
+        """The `routing` object of a request that spells out all that its policy reads."""
+        return {key: value for key, value in asdict(self).items() if key in self.spec.reads}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only, as they cross to the engine process."""
@@ -153,6 +153,14 @@ def _refuse_unknown(param: str, table: Mapping[str, Any], known: list[str]) -> N
             raise UnknownKeyError(f"{param}.{key}", known)
 
 
+def _refuse_unread(spec: PolicySpec, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if key not in spec.reads:
+            readers = [name for name, other in POLICIES.items() if key in other.reads]
+            remedy = f"is not read by policy {spec.name}, but by {readers}; leave it out"
+            raise InvalidValueError(f"routing.{key}", value, remedy)
+
+
 def parse_routing(value: Any) -> dict[str, Any]:
     """The fields of a `routing` object, validated and of the types that `RoutingParams` holds.
 
@@ -199,6 +207,9 @@ def parse(request: Mapping[str, Any], defaults: Mapping[str, Any] = _NO_DEFAULTS
         fitting = [name for name, spec in POLICIES.items() if spec.mode == mode]
         remedy = f"is not for {mode}; use one of {fitting}"
         raise InvalidValueError("routing.policy", policy, remedy)
+    spec = POLICIES[policy]
+    _refuse_unread(spec, values)
     # What a policy's own source sets is closer to it than the defaults of all soft modes.
-    values = {**defaults, **POLICIES[policy].defaults, **values}
+    read = {key: value for key, value in defaults.items() if key in spec.reads}
+    values = {**read, **spec.defaults, **values}
     return RoutingParams(mode=mode, policy=policy, trace=trace, **values)

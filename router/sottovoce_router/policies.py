@@ -31,20 +31,21 @@ class PolicySpec:
     mode: str
     code: kernels.Policy
     source: str
-    reads: frozenset[str] = frozenset()
+    reads: frozenset[str] = frozenset()  # keys of `routing`
     defaults: Mapping[str, Any] = field(default_factory=dict)  # fields of `RoutingParams`
     num_own_terms: int = 0  # terms that it may feed besides the mixture's
 
 
+_MIXTURE = frozenset({"policy", "top_n", "mix_temperature", "cold_stop"})
 _ALL = (
     PolicySpec("observe", "explicit", kernels.Policy.OBSERVE, "the trace of an explicit request"),
-    PolicySpec("soft", "latent", kernels.Policy.SOFT, "Soft Thinking, arXiv 2505.15778"),
+    PolicySpec("soft", "latent", kernels.Policy.SOFT, "Soft Thinking, arXiv 2505.15778", _MIXTURE),
     PolicySpec(
         "stochastic",
         "latent",
         kernels.Policy.STOCHASTIC,
         "Stochastic Soft Thinking, arXiv 2508.03440",
-        frozenset({"gumbel_temperature"}),
+        _MIXTURE | {"gumbel_temperature"},
         {"cold_stop": NO_COLD_STOP},
     ),
     PolicySpec(
@@ -52,7 +53,7 @@ _ALL = (
         "latent",
         kernels.Policy.MOI,
         "Mixture of Inputs, arXiv 2505.14827",
-        frozenset({"beta", "phase"}),
+        _MIXTURE | {"beta", "phase"},
         {"top_n": 20, "cold_stop": NO_COLD_STOP},
         num_own_terms=1,
     ),
@@ -61,28 +62,28 @@ _ALL = (
         "routed",
         kernels.Policy.THINKROUTER,
         "ThinkRouter, arXiv 2602.11683",
-        frozenset({"threshold", "confidence"}),
+        _MIXTURE | {"threshold", "confidence"},
     ),
     PolicySpec(
         "random",
         "routed",
         kernels.Policy.RANDOM,
         "control: a coin at a given soft share",
-        frozenset({"soft_share"}),
+        _MIXTURE | {"soft_share"},
     ),
     PolicySpec(
         "adaptive_greedy",
         "routed",
         kernels.Policy.ADAPTIVE_GREEDY,
         "control: argmax, never soft, where ThinkRouter would be soft",
-        frozenset({"threshold", "confidence"}),
+        _MIXTURE | {"threshold", "confidence"},
     ),
     PolicySpec(
         "selar",
         "routed",
         kernels.Policy.SELAR,
         "SeLaR, arXiv 2604.08299",
-        frozenset({"entropy_threshold", "push_off"}),
+        _MIXTURE | {"entropy_threshold", "push_off"},
         {"top_n": 3, "cold_stop": NO_COLD_STOP},
     ),
 )

@@ -14,6 +14,13 @@ P_MAX_TOLERANCE = 1e-4
 ENTROPY_TOLERANCE = 1e-3  # nats; an entropy sums over the vocabulary
 MAX_TIE_SHARE = 0.03  # of the compared requests; rounding is rarely to blame
 
+_READS: dict[str, tuple[str, ...]] = {  # of a request's fields, besides the mixture's
+    "thinkrouter": ("threshold", "confidence"),
+    "adaptive_greedy": ("threshold", "confidence"),
+    "stochastic": ("gumbel_temperature",),
+    "moi": ("beta",),
+    "selar": ("entropy_threshold", "push_off"),
+}
 _MODES = {None: "explicit", "soft": "latent", "stochastic": "latent", "moi": "latent"}
 
 
@@ -26,15 +33,10 @@ def prompt_of(request: Request, trace: bool = True, arrives: int = 0, **more: An
         extra["reasoning_mode"] = _MODES.get(request.policy, "routed")
         extra["routing"] = {
             "policy": request.policy,
-            "threshold": request.threshold,
-            "confidence": request.confidence,
             "top_n": request.top_n,
             "mix_temperature": request.mix_temperature,
-            "gumbel_temperature": request.gumbel_temperature,
-            "beta": request.beta,
-            "entropy_threshold": request.entropy_threshold,
-            "push_off": request.push_off,
             "cold_stop": {"entropy": request.cold_entropy, "steps": request.cold_steps},
+            **{key: getattr(request, key) for key in _READS.get(request.policy, ())},
         }
     if request.budget is not None:
         sampling["thinking_token_budget"] = request.budget

@@ -81,6 +81,16 @@ BAD_ROUTING: list[tuple[str, Any, str, Any, str]] = [
         for bad in (-1, 1.5, 2**31, True, None, "256")
     ),
 ]
+# (a policy, a key that it does not read, a value, a policy that does)
+UNREAD: list[tuple[str, str, Any, str]] = [
+    ("soft", "threshold", 0.7, "'thinkrouter', 'adaptive_greedy'"),
+    ("soft", "confidence", "raw", "'thinkrouter', 'adaptive_greedy'"),
+    ("random", "threshold", 0.7, "'thinkrouter', 'adaptive_greedy'"),
+    ("thinkrouter", "soft_share", 0.5, "'random'"),
+    ("thinkrouter", "entropy_threshold", 0.5, "'selar'"),
+    ("selar", "beta", 1.0, "'moi'"),
+    ("moi", "gumbel_temperature", 0.5, "'stochastic'"),
+]
 # (a request, the key to be named, the value to be named, the remedy)
 BAD_REQUESTS: list[tuple[dict[str, Any], str, Any, str]] = [
     *(
@@ -174,6 +184,30 @@ def test_bad_request(request_body: dict[str, Any], named: str, value: Any, remed
         parse(request_body)
     check_message(caught.value, named, value)
     assert caught.value.remedy == remedy
+
+
+@pytest.mark.parametrize(("policy", "key", "value", "readers"), UNREAD)
+def test_a_key_that_the_policy_does_not_read(
+    policy: str, key: str, value: Any, readers: str
+) -> None:
+    routing = {"policy": policy, key: value}
+    with pytest.raises(InvalidValueError) as caught:
+        parse({"reasoning_mode": POLICIES[policy].mode, "routing": routing})
+    check_message(caught.value, f"routing.{key}", value)
+    assert (
+        caught.value.remedy == f"is not read by policy {policy}, but by [{readers}]; leave it out"
+    )
+
+
+@pytest.mark.parametrize("policy", [name for name in POLICIES if name != "observe"])
+def test_what_a_policy_reads_comes_back(policy: str) -> None:
+    """Defaults of other policies' keys are no request's fault."""
+    everything = {"threshold": 0.3, "confidence": "raw", "soft_share": 0.2, "beta": 3.0}
+    request = {"reasoning_mode": POLICIES[policy].mode, "routing": {"policy": policy}}
+    params = parse(request, everything)
+    again = parse({**request, "routing": params.as_routing()})
+    assert again == params
+    assert params.as_routing().keys() == POLICIES[policy].reads
 
 
 @pytest.mark.parametrize(("routing", "named", "known"), UNKNOWN)
