@@ -37,6 +37,7 @@ _FORCED = tl.constexpr(int(Route.FORCED))
 _POLICY, _TOP_N = tl.constexpr(int(IntParam.POLICY)), tl.constexpr(int(IntParam.TOP_N))
 _TOP_K, _RAW = tl.constexpr(int(IntParam.TOP_K)), tl.constexpr(int(IntParam.RAW_CONFIDENCE))
 _COLD_STEPS = tl.constexpr(int(IntParam.COLD_STEPS))
+_CLOSE_AT = tl.constexpr(int(IntParam.CLOSE_AT))
 _ROW, _PROMPT = tl.constexpr(int(IntParam.LEDGER_ROW)), tl.constexpr(int(IntParam.PROMPT_LEN))
 _WIDTH, _NUM_STOPS = tl.constexpr(int(IntParam.WIDTH)), tl.constexpr(int(IntParam.NUM_STOP_IDS))
 _T = tl.constexpr(int(FloatParam.TEMPERATURE))
@@ -198,8 +199,10 @@ def _decide_kernel(
         # Route and token.
         cold = tl.where(some & (entropy < tl.load(floats_ptr + _COLD_H)), cold + 1, 0)
         cold_steps = tl.load(ints_ptr + _COLD_STEPS)
-        force = some & ((forcing > 0) | ((cold_steps > 0) & (cold >= cold_steps)))
         budget = first >= _FORCED_LOGIT
+        # A budget that is writing the end marker is early enough, and would be cut off.
+        late = (index >= tl.load(ints_ptr + _CLOSE_AT)) & (first < _FORCED_LOGIT)
+        force = some & ((forcing > 0) | late | ((cold_steps > 0) & (cold >= cold_steps)))
         soft, picked, fed, own, own_w = choose(
             policy, top, ids, keep, w, token, p_max, tl.load(seeds_ptr + slot), position,
             ints_ptr, floats_ptr,

@@ -13,6 +13,7 @@ import torch
 MAX_TOP_N = 32  # components of one mixture, and the width of every candidate list
 MAX_TERMS = MAX_TOP_N + 1  # what a step feeds: the mixture, and a token of the policy's own
 MAX_STOP_IDS = 32  # stop ids of one request that the kernels compare with
+NEVER = 2**31 - 1
 MAX_LOGIT = 1.0e30  # a logit above it, such as +inf, reads as it
 FORCED_LOGIT = 5.0e8  # vLLM's thinking budget forces a token by writing 1e9 into its logit
 
@@ -59,9 +60,8 @@ class IntParam(IntEnum):
     LEDGER_ROW = 5
     PROMPT_LEN = 6
     NUM_STOP_IDS = 7
-    WIDTH = (
-        8  # entries of a ledger position: TOP_N, and one where the policy feeds a token of its own
-    )
+    WIDTH = 8  # entries of a ledger position: TOP_N, and one for a term of the policy's own
+    CLOSE_AT = 9  # the generated position from which on thinking is forced to end; NEVER: off
 
 
 class FloatParam(IntEnum):

@@ -242,7 +242,10 @@ def _choose(
     state[State.COLD_COUNT] = cold
     if logit == -math.inf:
         return Route.DISCRETE, hard
-    if forcing > 0 or 0 < int(view.ints[IntParam.COLD_STEPS]) <= cold:
+    index = view.position - int(view.ints[IntParam.PROMPT_LEN])
+    # A budget that is writing the end marker is early enough, and would be cut off.
+    is_late = index >= int(view.ints[IntParam.CLOSE_AT]) and logit < FORCED_LOGIT
+    if forcing > 0 or is_late or 0 < int(view.ints[IntParam.COLD_STEPS]) <= cold:
         state[State.FORCING] = forcing + 1
         if forcing + 1 >= markers.end.numel():  # all of it is out, recognised as an end or not
             _answer(state)

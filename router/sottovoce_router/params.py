@@ -16,6 +16,7 @@ from sottovoce_kernels import MAX_TOP_N
 
 from .errors import InvalidValueError, UnknownKeyError
 from .policies import (
+    ALWAYS_READ,
     COLD_STOP,
     DEFAULT_POLICY,
     MODES,
@@ -41,7 +42,7 @@ SOFT_SAMPLING_DEFAULTS: dict[str, float | int] = {
 
 @dataclass(frozen=True)
 class RoutingParams:
-    """One request's mode and policy; `explicit` has none unless it is traced."""
+    """One request's mode and policy; `explicit` has none unless it is traced or bounded."""
 
     mode: str = "explicit"
     policy: str | None = None
@@ -56,6 +57,7 @@ class RoutingParams:
     phase: str = "think"
     entropy_threshold: float = 0.5
     push_off: float = 1.0
+    min_answer_tokens: int = 0
     trace: bool = False
 
     @property
@@ -132,6 +134,7 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "push_off": lambda v: number(
         "routing.push_off", v, lambda x: 0 <= x <= 10, "must be a number from 0 to 10"
     ),
+    "min_answer_tokens": lambda v: integer("routing.min_answer_tokens", v, 0, 2**31 - 1),
     "cold_stop": _cold_stop,
 }
 
@@ -194,14 +197,14 @@ def parse(request: Mapping[str, Any], defaults: Mapping[str, Any] = _NO_DEFAULTS
             "shortcuts", given["shortcuts"], "needs a model with shortcut weights; leave it out"
         )
     if mode == "explicit":
-        if values:
+        if not values.keys() <= ALWAYS_READ:
             raise InvalidValueError(
                 "routing",
                 given["routing"],
                 "needs reasoning_mode latent or routed; leave it out or set one",
             )
-        policy = "observe" if trace else None
-        return RoutingParams(policy=policy, cold_stop=NO_COLD_STOP, trace=trace)
+        policy = "observe" if trace or values.get("min_answer_tokens") else None
+        return RoutingParams(policy=policy, cold_stop=NO_COLD_STOP, trace=trace, **values)
     policy = values.pop("policy", DEFAULT_POLICY[mode])
     if POLICIES[policy].mode != mode:
         fitting = [name for name, spec in POLICIES.items() if spec.mode == mode]

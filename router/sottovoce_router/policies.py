@@ -36,9 +36,16 @@ class PolicySpec:
     num_own_terms: int = 0  # terms that it may feed besides the mixture's
 
 
-_MIXTURE = frozenset({"policy", "top_n", "mix_temperature", "cold_stop"})
+ALWAYS_READ = frozenset({"min_answer_tokens"})
+_MIXTURE = ALWAYS_READ | {"policy", "top_n", "mix_temperature", "cold_stop"}
 _ALL = (
-    PolicySpec("observe", "explicit", kernels.Policy.OBSERVE, "the trace of an explicit request"),
+    PolicySpec(
+        "observe",
+        "explicit",
+        kernels.Policy.OBSERVE,
+        "the trace, or the bounded thinking, of an explicit request",
+        ALWAYS_READ,
+    ),
     PolicySpec("soft", "latent", kernels.Policy.SOFT, "Soft Thinking, arXiv 2505.15778", _MIXTURE),
     PolicySpec(
         "stochastic",

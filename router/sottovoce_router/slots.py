@@ -21,7 +21,7 @@ from sottovoce_kernels import (
     Slots,
     State,
 )
-from sottovoce_kernels.layout import NUM_FLOAT_PARAMS, NUM_INT_PARAMS, NUM_STATE
+from sottovoce_kernels.layout import NEVER, NUM_FLOAT_PARAMS, NUM_INT_PARAMS, NUM_STATE
 
 from .capabilities import MarkerIds
 from .ledger import Ledger
@@ -29,6 +29,13 @@ from .params import RoutingParams
 from .phases import phase_at_end
 
 logger = init_logger("vllm.sottovoce.slots")
+
+
+def _close_at(params: RoutingParams, sampling: SamplingParams, markers: MarkerIds) -> int:
+    """The generated position at which the end marker must begin, to leave room for the answer."""
+    if not params.min_answer_tokens or sampling.max_tokens is None:
+        return NEVER
+    return max(int(sampling.max_tokens) - params.min_answer_tokens - len(markers.end), 0)
 
 
 class SlotTable:
@@ -87,6 +94,7 @@ class SlotTable:
             logger.warning("no ledger row is free: request %s runs as explicit", req_id)
             return
         self._write(slot, params, sampling, row, prompt_len)
+        self._ints.np[slot, IntParam.CLOSE_AT] = _close_at(params, sampling, markers)
         self._slot_of[req_id] = slot
         if is_resumed:
             self._resumed.append((slot, row, len(tokens) - prompt_len - 1))

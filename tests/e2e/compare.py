@@ -38,6 +38,8 @@ def prompt_of(request: Request, trace: bool = True, arrives: int = 0, **more: An
             "cold_stop": {"entropy": request.cold_entropy, "steps": request.cold_steps},
             **{key: getattr(request, key) for key in _READS.get(request.policy, ())},
         }
+    if request.min_answer:
+        extra.setdefault("routing", {})["min_answer_tokens"] = request.min_answer
     if request.budget is not None:
         sampling["thinking_token_budget"] = request.budget
     sampling |= {"ignore_eos": True, "extra_args": extra} | more

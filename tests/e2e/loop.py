@@ -115,14 +115,19 @@ def _step(model: Model, request: Request, z: Floats, position: int, state: _Thin
         z = z.copy()
         z[ending[state.forced]] = 1e9
     sampled = int(scores(request, z, position).argmax())
-    if not state.is_open or request.policy is None:
+    last_start = request.max_tokens - len(ending) - request.min_answer
+    is_late = request.min_answer > 0 and position + 1 - len(request.prompt) >= last_start
+    if not state.is_open:
         return Step(sampled)
+    if request.policy is None:
+        state.forced += is_late or state.forced > 0
+        return Step(ending[state.forced - 1], "forced") if state.forced else Step(sampled)
     p = tempered(request, z)
     p_max = float((softmax(z) if request.confidence == "raw" else p).max())
     entropy = entropy_of(p)
     step = Step(sampled, "discrete", p_max, entropy, mixture(request, p, model.special))
     state.cold = state.cold + 1 if entropy < request.cold_entropy else 0
-    if state.forced or is_over_budget or 0 < request.cold_steps <= state.cold:
+    if state.forced or is_over_budget or is_late or 0 < request.cold_steps <= state.cold:
         state.forced += 1
         return replace(step, token=ending[state.forced - 1], route="forced")
     token, fed = choose(request, step, p, sampled, position)

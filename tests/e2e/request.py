@@ -37,6 +37,7 @@ class Request:
     beta: float = 1.0
     entropy_threshold: float = 0.5
     push_off: float = 1.0
+    min_answer: int = 0
     forced_end: tuple[int, ...] = ()  # what closes thinking by force; the end marker if empty
 
 

@@ -55,6 +55,7 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         ints[s, IntParam.LEDGER_ROW] = num_slots - 1 - s
         ints[s, IntParam.PROMPT_LEN] = 5
         ints[s, IntParam.NUM_STOP_IDS] = s % 3
+        ints[s, IntParam.CLOSE_AT] = 30 if s % 7 == 3 else layout.NEVER
         ints[s, IntParam.WIDTH] = ints[s, IntParam.TOP_N] + 1
         floats[s, FloatParam.THRESHOLD] = (0.3, 0.6, 0.9)[s % 3]
         floats[s, FloatParam.TEMPERATURE] = (0.6, 1.0, 1.7)[s % 3]
@@ -142,6 +143,7 @@ def make_thinking_scene(policy: Policy, rows: int, vocab: int, seed: int = 0) ->
     scene = make_scene(rows, vocab, torch.float32, seed)
     scene.slots.ints[:, IntParam.POLICY] = policy
     scene.slots.ints[:, IntParam.COLD_STEPS] = 0
+    scene.slots.ints[:, IntParam.CLOSE_AT] = layout.NEVER
     scene.slots.state[:] = thinking_state()
     scene.prefill_lens[:] = 5
     return scene

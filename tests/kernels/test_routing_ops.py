@@ -10,7 +10,7 @@ from decided import check_equal, routes, run_both, run_reference
 from scenes import Scene, make_scene, thinking_state
 
 from sottovoce_kernels import confidence, decide, mix, reference
-from sottovoce_kernels.layout import RECORD_EXTRA, FloatParam, IntParam, Route
+from sottovoce_kernels.layout import NEVER, RECORD_EXTRA, FloatParam, IntParam, Route
 
 SHAPES = [(1, 1), (2, 33), (7, 63), (23, 100), (5, 1000), (2, 9001)]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -84,6 +84,7 @@ def decide_alone(logits: torch.Tensor) -> Scene:
     scene = make_scene(3, logits.numel(), torch.float32)
     scene.slots.ints[:, IntParam.POLICY] = 1
     scene.slots.ints[:, IntParam.COLD_STEPS] = 0
+    scene.slots.ints[:, IntParam.CLOSE_AT] = NEVER
     scene.slots.floats[:, FloatParam.TEMPERATURE] = 1.0
     scene.slots.state[:] = thinking_state()
     scene.prefill_lens[:] = 5

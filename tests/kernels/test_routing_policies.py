@@ -10,7 +10,15 @@ import torch
 from decided import check_equal, fed, routes, run_both, run_reference
 from scenes import Scene, make_thinking_scene
 
-from sottovoce_kernels.layout import FloatParam, IntParam, Policy, Route
+from sottovoce_kernels.layout import (
+    FORCED_LOGIT,
+    FloatParam,
+    IntParam,
+    Phase,
+    Policy,
+    Route,
+    State,
+)
 from sottovoce_kernels.reference_policies import gumbel
 
 NEVER_SOFT = (Policy.NONE, Policy.ADAPTIVE_GREEDY, Policy.OBSERVE)
@@ -150,3 +158,22 @@ def test_the_narrowest_and_the_widest_mixture(backend: str, policy: Policy, top_
     want.slots.ints[:, IntParam.TOP_N] = top_n
     want.slots.ints[:, IntParam.WIDTH] = top_n + 1
     check_equal(run_both(want), want)
+
+
+@pytest.mark.parametrize("policy", [p for p in Policy if p != Policy.NONE], ids=lambda p: p.name)
+def test_thinking_is_closed_at_a_position(policy: Policy) -> None:
+    """Where the budget is not closing it already, in every policy, the explicit one's included."""
+    scene = make_thinking_scene(policy, 60, 300)
+    close_at = 30
+    scene.slots.ints[:, IntParam.CLOSE_AT] = close_at
+    indices = scene.positions + 1 - scene.slots.ints[0, IntParam.PROMPT_LEN]
+    by_budget = scene.logits.max(1).values >= FORCED_LOGIT
+    run_reference(scene)
+    for row, slot in enumerate(scene.slot_ids.tolist()):
+        state = scene.slots.state[slot].tolist()
+        if int(indices[row]) >= close_at and not by_budget[row]:
+            assert routes(scene)[row] == Route.FORCED
+            assert int(scene.sampled[row]) == int(scene.markers.end[0])
+            assert state[State.FORCING] == 1 or state[State.PHASE] == Phase.ANSWER
+        else:
+            assert state[State.FORCING] == 0

@@ -63,6 +63,10 @@ BAD_ROUTING: list[tuple[str, Any, str, Any, str]] = [
     ("phase", "answer", "routing.phase", "answer", "must be one of ['think', 'all']"),
     ("phase", "all", "routing.phase", "all", "is not served: the answer is always discrete"),
     *(
+        ("min_answer_tokens", bad, "routing.min_answer_tokens", bad, STEPS)
+        for bad in (-1, 1.5, 2**31, NAN, True, "5")
+    ),
+    *(
         ("soft_share", bad, "routing.soft_share", bad, SHARE)
         for bad in (-0.1, 1.1, NAN, INF, True, "0.5")
     ),
@@ -80,16 +84,6 @@ BAD_ROUTING: list[tuple[str, Any, str, Any, str]] = [
         ("cold_stop", {"steps": bad}, "routing.cold_stop.steps", bad, STEPS)
         for bad in (-1, 1.5, 2**31, True, None, "256")
     ),
-]
-# (a policy, a key that it does not read, a value, a policy that does)
-UNREAD: list[tuple[str, str, Any, str]] = [
-    ("soft", "threshold", 0.7, "'thinkrouter', 'adaptive_greedy'"),
-    ("soft", "confidence", "raw", "'thinkrouter', 'adaptive_greedy'"),
-    ("random", "threshold", 0.7, "'thinkrouter', 'adaptive_greedy'"),
-    ("thinkrouter", "soft_share", 0.5, "'random'"),
-    ("thinkrouter", "entropy_threshold", 0.5, "'selar'"),
-    ("selar", "beta", 1.0, "'moi'"),
-    ("moi", "gumbel_temperature", 0.5, "'stochastic'"),
 ]
 # (a request, the key to be named, the value to be named, the remedy)
 BAD_REQUESTS: list[tuple[dict[str, Any], str, Any, str]] = [
@@ -126,7 +120,12 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str, Any, str]] = [
             "needs reasoning_mode latent or routed; leave it out or set one",
         )
         for request in ({}, {"reasoning_mode": "explicit"}, {"reasoning_mode": None})
-        for routing in ({"top_n": 5}, {"policy": "soft"}, {"cold_stop": None})
+        for routing in (
+            {"top_n": 5},
+            {"policy": "soft"},
+            {"cold_stop": None},
+            {"min_answer_tokens": 5, "top_n": 5},
+        )
     ),
     (
         {"reasoning_mode": "latent", "routing": {"policy": "thinkrouter"}},
@@ -186,30 +185,6 @@ def test_bad_request(request_body: dict[str, Any], named: str, value: Any, remed
     assert caught.value.remedy == remedy
 
 
-@pytest.mark.parametrize(("policy", "key", "value", "readers"), UNREAD)
-def test_a_key_that_the_policy_does_not_read(
-    policy: str, key: str, value: Any, readers: str
-) -> None:
-    routing = {"policy": policy, key: value}
-    with pytest.raises(InvalidValueError) as caught:
-        parse({"reasoning_mode": POLICIES[policy].mode, "routing": routing})
-    check_message(caught.value, f"routing.{key}", value)
-    assert (
-        caught.value.remedy == f"is not read by policy {policy}, but by [{readers}]; leave it out"
-    )
-
-
-@pytest.mark.parametrize("policy", [name for name in POLICIES if name != "observe"])
-def test_what_a_policy_reads_comes_back(policy: str) -> None:
-    """Defaults of other policies' keys are no request's fault."""
-    everything = {"threshold": 0.3, "confidence": "raw", "soft_share": 0.2, "beta": 3.0}
-    request = {"reasoning_mode": POLICIES[policy].mode, "routing": {"policy": policy}}
-    params = parse(request, everything)
-    again = parse({**request, "routing": params.as_routing()})
-    assert again == params
-    assert params.as_routing().keys() == POLICIES[policy].reads
-
-
 @pytest.mark.parametrize(("routing", "named", "known"), UNKNOWN)
 def test_unknown_key(routing: Any, named: str, known: str) -> None:
     with pytest.raises(UnknownKeyError) as caught:
@@ -245,24 +220,6 @@ def test_defaults() -> None:
     assert (routed.policy, routed.threshold, routed.confidence) == ("thinkrouter", 0.7, "tempered")
     assert (routed.top_n, routed.mix_temperature, routed.trace) == (10, None, False)
     assert routed.cold_stop == ColdStop(entropy=0.01, steps=256)
-
-
-def test_a_policy_has_defaults_of_its_own() -> None:
-    def latent(policy: str, **routing: Any) -> RoutingParams:
-        routing["policy"] = policy
-        return parse({"reasoning_mode": "latent", "routing": routing}, {"cold_stop": ColdStop(1.0)})
-
-    assert latent("soft").cold_stop == ColdStop(1.0), "the defaults of soft modes"
-    assert latent("stochastic").cold_stop.steps == 0
-    assert latent("stochastic", cold_stop={"steps": 9}).cold_stop == ColdStop(0.01, 9)
-    assert latent("stochastic").gumbel_temperature == 0.5
-    assert latent("stochastic", gumbel_temperature=1).gumbel_temperature == 1.0
-    moi = latent("moi", beta=2, phase="think")
-    assert (moi.beta, moi.top_n, moi.num_terms) == (2.0, 20, 21)
-    assert latent("moi", top_n=5).top_n == 5
-    selar = parse({"reasoning_mode": "routed", "routing": {"policy": "selar"}}, {"top_n": 10})
-    assert (selar.top_n, selar.num_terms, selar.cold_stop.steps) == (3, 3, 0)
-    assert (selar.entropy_threshold, selar.push_off) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize("flag", [True, 1, 1.0])

@@ -27,7 +27,7 @@ _NONE, _POLICY = int(Policy.NONE), int(IntParam.POLICY)
 _TOP_N, _TOP_K = int(IntParam.TOP_N), int(IntParam.TOP_K)
 _RAW, _COLD_STEPS = int(IntParam.RAW_CONFIDENCE), int(IntParam.COLD_STEPS)
 _ROW, _PROMPT, _WIDTH = (int(IntParam.LEDGER_ROW), int(IntParam.PROMPT_LEN), int(IntParam.WIDTH))
-_NUM_STOPS = int(IntParam.NUM_STOP_IDS)
+_NUM_STOPS, _CLOSE_AT = int(IntParam.NUM_STOP_IDS), int(IntParam.CLOSE_AT)
 _T, _TOP_P = int(FloatParam.TEMPERATURE), int(FloatParam.TOP_P)
 _MIN_P, _COLD_H = int(FloatParam.MIN_P), int(FloatParam.COLD_ENTROPY)
 _PHASE, _COLD, _FORCING = int(State.PHASE), int(State.COLD_COUNT), int(State.FORCING)
@@ -152,9 +152,12 @@ def _think(
         p_max, entropy = 0.0, 0.0
     cold = state[_COLD] + 1 if has_some and entropy < floats[_COLD_H] else 0
     forcing, route, n = state[_FORCING], _DISCRETE, 0
+    index = position - ints[_PROMPT]
     if has_some:
         n = _mixture(top, ids, sum_mix, ints, floats, special, stops, kept, w)
-        if forcing > 0 or 0 < ints[_COLD_STEPS] <= cold:
+        # A budget that is writing the end marker is early enough, and would be cut off.
+        is_late = index >= ints[_CLOSE_AT] and top[0] < FORCED_LOGIT
+        if forcing > 0 or is_late or 0 < ints[_COLD_STEPS] <= cold:
             token, route = end[forcing], _FORCED
             forcing += 1
         elif top[0] >= FORCED_LOGIT:
@@ -172,7 +175,6 @@ def _think(
     if forcing >= end.shape[0] > 0:  # the whole marker is out, recognised as an end or not
         _answer(state)
     if route == _SOFT:
-        index = position - ints[_PROMPT]
         start = index * ints[_WIDTH]
         entry_ids[start : start + n], entry_weights[start : start + n] = kept[:n], w[:n]
         counts[index] = n
