@@ -7,7 +7,6 @@ import triton
 import triton.language as tl
 
 from .backend import uses_triton
-from .confidence import insert, nothing, pack, unpack_index, unpack_value
 from .cpu.decide import decide_rows
 from .layout import (
     FORCED_LOGIT,
@@ -27,24 +26,26 @@ from .layout import (
     Slots,
     State,
 )
-from .policies import choose
+from .mixture import is_banned, merge, mixture
+from .policies import choose, switch
 
 _NONE = tl.constexpr(int(Policy.NONE))
 _BEFORE, _THINK = tl.constexpr(int(Phase.BEFORE)), tl.constexpr(int(Phase.THINK))
 _ANSWER = tl.constexpr(int(Phase.ANSWER))
 _SOFT, _DISCRETE = tl.constexpr(int(Route.SOFT)), tl.constexpr(int(Route.DISCRETE))
 _FORCED = tl.constexpr(int(Route.FORCED))
-_POLICY, _TOP_N = tl.constexpr(int(IntParam.POLICY)), tl.constexpr(int(IntParam.TOP_N))
-_TOP_K, _RAW = tl.constexpr(int(IntParam.TOP_K)), tl.constexpr(int(IntParam.RAW_CONFIDENCE))
+_POLICY, _RAW = tl.constexpr(int(IntParam.POLICY)), tl.constexpr(int(IntParam.RAW_CONFIDENCE))
 _COLD_STEPS = tl.constexpr(int(IntParam.COLD_STEPS))
 _CLOSE_AT = tl.constexpr(int(IntParam.CLOSE_AT))
 _ROW, _PROMPT = tl.constexpr(int(IntParam.LEDGER_ROW)), tl.constexpr(int(IntParam.PROMPT_LEN))
-_WIDTH, _NUM_STOPS = tl.constexpr(int(IntParam.WIDTH)), tl.constexpr(int(IntParam.NUM_STOP_IDS))
+_WIDTH = tl.constexpr(int(IntParam.WIDTH))
 _T = tl.constexpr(int(FloatParam.TEMPERATURE))
-_TOP_P, _MIN_P = tl.constexpr(int(FloatParam.TOP_P)), tl.constexpr(int(FloatParam.MIN_P))
 _COLD_H = tl.constexpr(int(FloatParam.COLD_ENTROPY))
 _PHASE, _COLD = tl.constexpr(int(State.PHASE)), tl.constexpr(int(State.COLD_COUNT))
 _FORCING = tl.constexpr(int(State.FORCING))
+_REFERENCE, _STAY = tl.constexpr(int(State.REFERENCE)), tl.constexpr(int(State.STAY))
+_SWITCHES, _SWI = tl.constexpr(int(State.SWITCHES)), tl.constexpr(int(Policy.SWI))
+_BUDGET = tl.constexpr(int(IntParam.SWITCH_BUDGET))
 _FORCED_LOGIT = tl.constexpr(FORCED_LOGIT)
 
 
@@ -62,71 +63,14 @@ def _ends_with(tokens_ptr, position, token, marker_ptr, n: tl.constexpr):
 
 
 @triton.jit
-def _merge(
-    top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, t,
-    SPLITS: tl.constexpr, PADDED: tl.constexpr, TOP: tl.constexpr,
-):  # fmt: skip
-    """Fold the splits of a row: candidates in order, sums, entropy."""
-    lanes = tl.arange(0, PADDED * TOP)
-    inside = lanes < SPLITS * TOP
-    values = tl.load(top_logits_ptr + row * SPLITS * TOP + lanes, mask=inside, other=float("-inf"))
-    ids = tl.load(top_ids_ptr + row * SPLITS * TOP + lanes, mask=inside, other=0)
-    keys = pack(values, ids)
-    if SPLITS > 1:
-        # A split's list ends in equal (-inf, 0) keys, which no real key falls below.
-        keys = tl.sort(insert(nothing(TOP), keys), descending=True)
-    splits = tl.arange(0, PADDED)
-    real = splits < SPLITS
-    at = row * SPLITS + splits
-    maxes = tl.load(max_ptr + at, mask=real, other=float("-inf"))
-    live = maxes > float("-inf")
-    top_max = tl.maximum(tl.max(maxes, axis=0), -3.0e38)  # finite, so that -inf - it is no NaN
-    shift = tl.where(live, maxes - top_max, 0.0)
-    x = shift / t
-    raw = tl.load(sum_raw_ptr + at, mask=real & live, other=0.0)
-    mix = tl.load(sum_mix_ptr + at, mask=real & live, other=0.0)
-    xmix = tl.load(sum_xmix_ptr + at, mask=real & live, other=0.0)
-    sum_raw = tl.sum(raw * tl.exp(shift), axis=0)
-    sum_mix = tl.sum(mix * tl.exp(x), axis=0)
-    sum_xmix = tl.sum(tl.exp(x) * (xmix + x * mix), axis=0)
-    safe = tl.maximum(sum_mix, 1e-30)
-    entropy = tl.where(sum_mix > 0, tl.maximum(tl.log(safe) - sum_xmix / safe, 0.0), 0.0)
-    top = unpack_value(keys)
-    top_ids = tl.where(top > float("-inf"), unpack_index(keys), 0)
-    return top, top_ids, sum_raw, sum_mix, entropy
-
-
-@triton.jit
-def _mixture(
-    top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr, special_ptr,
-    TOP: tl.constexpr, STOPS: tl.constexpr,
-):  # fmt: skip
-    """The filters on softmax(z / T), renormalised: what is kept, and its weights."""
-    lanes = tl.arange(0, TOP)
-    mass = tl.maximum(sum_mix, 1e-30)
-    first = tl.maximum(tl.max(top, axis=0), -3.0e38)
-    p = tl.where(top > float("-inf"), tl.exp((top - first) / t), 0.0) / mass
-    top_k = tl.load(ints_ptr + _TOP_K)
-    limit = tl.minimum(tl.where(top_k > 0, top_k, TOP), tl.load(ints_ptr + _TOP_N))
-    keep = (lanes < limit) & (tl.cumsum(p, axis=0) - p < tl.load(floats_ptr + _TOP_P))
-    keep &= p >= tl.load(floats_ptr + _MIN_P) * tl.max(p, axis=0)
-    stop_lanes = tl.arange(0, STOPS)
-    is_real = stop_lanes < tl.load(ints_ptr + _NUM_STOPS)
-    stops = tl.load(stop_ids_ptr + stop_lanes, mask=is_real, other=-1)
-    is_stop = tl.max((ids[:, None] == stops[None, :]).to(tl.int32), axis=1)
-    banned = (tl.load(special_ptr + ids) != 0) | (is_stop != 0)
-    keep = ((keep & (banned == 0)) | (lanes == 0)) & (p > 0)
-    w = tl.where(keep, p, 0.0)
-    return keep, w / tl.maximum(tl.sum(w, axis=0), 1e-30)
-
-
-@triton.jit
-def _is_banned(token, ints_ptr, stop_ids_ptr, special_ptr, STOPS: tl.constexpr):
-    lanes = tl.arange(0, STOPS)
-    is_real = lanes < tl.load(ints_ptr + _NUM_STOPS)
-    stops = tl.load(stop_ids_ptr + lanes, mask=is_real, other=-1)
-    is_stop = tl.max((stops == token).to(tl.int32), axis=0)
-    return (tl.load(special_ptr + token) != 0) | (is_stop != 0)
+def _is_over(cold, switches, index, budget, ints_ptr):
+    """Whether thinking must end: by Cold Stop, by the switch budget, or for the answer's sake."""
+    cold_steps = tl.load(ints_ptr + _COLD_STEPS)
+    switch_budget = tl.load(ints_ptr + _BUDGET)
+    # A thinking budget that is writing the end marker is early enough, and would be cut off.
+    late = (index >= tl.load(ints_ptr + _CLOSE_AT)) & (budget == 0)
+    spent = (switch_budget > 0) & (switches >= switch_budget)
+    return late | spent | ((cold_steps > 0) & (cold >= cold_steps))
 
 
 @triton.jit
@@ -141,6 +85,16 @@ def _store_terms(ids_ptr, weights_ptr, ids, w, keep, own, own_w, ROOM: tl.conste
     tl.store(ids_ptr + kept, own.to(ids_ptr.dtype.element_ty), mask=has_own)
     tl.store(weights_ptr + kept, own_w, mask=has_own)
     return tl.minimum(kept, ROOM) + has_own.to(tl.int32)
+
+
+@triton.jit
+def _store_state(ptr, phase, cold, forcing, reference, stay, switches):
+    tl.store(ptr + _PHASE, phase)
+    tl.store(ptr + _COLD, cold)
+    tl.store(ptr + _FORCING, forcing)
+    tl.store(ptr + _REFERENCE, reference.to(tl.int32, bitcast=True))
+    tl.store(ptr + _STAY, stay)
+    tl.store(ptr + _SWITCHES, switches)
 
 
 @triton.jit
@@ -173,43 +127,44 @@ def _decide_kernel(
     ledger_row = tl.load(ints_ptr + _ROW).to(tl.int64)
     token = tl.load(sampled_ptr + row)
     phase = tl.load(state_ptr + _PHASE)
-    cold = tl.load(state_ptr + _COLD)
-    forcing = tl.load(state_ptr + _FORCING)
+    cold, forcing = tl.load(state_ptr + _COLD), tl.load(state_ptr + _FORCING)
+    reference = tl.load(state_ptr + _REFERENCE).to(tl.float32, bitcast=True)
+    stay, switches = tl.load(state_ptr + _STAY), tl.load(state_ptr + _SWITCHES)
     tokens_ptr += slot * tokens_stride
     stop_ids_ptr += slot * STOPS
     count = 0
     if phase == _THINK:
         t = tl.load(floats_ptr + _T)
-        top, ids, sum_raw, sum_mix, entropy = _merge(
+        top, ids, sum_raw, sum_mix, entropy = merge(
             top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, t,
             SPLITS, PADDED, TOP,
         )  # fmt: skip
-        lanes = tl.arange(0, TOP)
         first = tl.max(top, axis=0)
         some = first > float("-inf")
-        best = tl.sum(tl.where(lanes == 0, ids, 0), axis=0).to(tl.int64)
+        best = tl.sum(tl.where(tl.arange(0, TOP) == 0, ids, 0), axis=0).to(tl.int64)
         mass = tl.where(tl.load(ints_ptr + _RAW) == 1, sum_raw, sum_mix)
         p_max = tl.where(some, 1.0 / tl.maximum(mass, 1.0), 0.0)
 
-        keep, w = _mixture(
-            top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr, special_ptr,
-            TOP, STOPS,
-        )  # fmt: skip
+        keep, w = mixture(
+            top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr, special_ptr, TOP, STOPS
+        )
 
-        # Route and token.
         cold = tl.where(some & (entropy < tl.load(floats_ptr + _COLD_H)), cold + 1, 0)
-        cold_steps = tl.load(ints_ptr + _COLD_STEPS)
         budget = first >= _FORCED_LOGIT
-        # A budget that is writing the end marker is early enough, and would be cut off.
-        late = (index >= tl.load(ints_ptr + _CLOSE_AT)) & (first < _FORCED_LOGIT)
-        force = some & ((forcing > 0) | late | ((cold_steps > 0) & (cold >= cold_steps)))
+        force = some & ((forcing > 0) | _is_over(cold, switches, index, budget, ints_ptr))
         soft, picked, fed, own, own_w = choose(
             policy, top, ids, keep, w, token, p_max, tl.load(seeds_ptr + slot), position,
             ints_ptr, floats_ptr,
         )  # fmt: skip
+        if (policy == _SWI) & some & (force == 0) & (budget == 0):
+            soft, share, own, reference, stay, switches = switch(
+                entropy, position, reference, stay, switches, tl.load(start_ptr),
+                tl.load(natural_end_ptr), ints_ptr, floats_ptr,
+            )  # fmt: skip
+            fed, own_w = share * w, 1 - share
         token = tl.where(some, picked, token)
-        banned = _is_banned(best, ints_ptr, stop_ids_ptr, special_ptr, STOPS)
-        banned |= _is_banned(token, ints_ptr, stop_ids_ptr, special_ptr, STOPS)
+        banned = is_banned(best, ints_ptr, stop_ids_ptr, special_ptr, STOPS)
+        banned |= is_banned(token, ints_ptr, stop_ids_ptr, special_ptr, STOPS)
         route = tl.where(some & soft & (banned == 0), _SOFT, _DISCRETE)
         token = tl.where(budget, best, token)
         if END > 0:
@@ -234,19 +189,15 @@ def _decide_kernel(
         tl.store(sampled_ptr + row, token)
         ended = _ends_with(tokens_ptr, position, token, natural_end_ptr, NATURAL_END)
         if ended | (forcing >= END):  # or the whole forced marker is out, recognised or not
-            phase = _ANSWER
-            cold, forcing = 0, 0
+            phase, cold, forcing, stay, switches = _ANSWER, 0, 0, 0, 0
+            reference = tl.zeros((), tl.float32)
     elif phase == _BEFORE:  # noqa: SIM102 (Triton evaluates both sides of an `and`)
         if _ends_with(tokens_ptr, position, token, start_ptr, START):
             phase = _THINK
     tl.store(counts_ptr + ledger_row * counts_stride + index, count)
     ledger_state_ptr += (ledger_row * counts_stride + index) * num_state
-    tl.store(state_ptr + _PHASE, phase)
-    tl.store(state_ptr + _COLD, cold)
-    tl.store(state_ptr + _FORCING, forcing)
-    tl.store(ledger_state_ptr + _PHASE, phase)
-    tl.store(ledger_state_ptr + _COLD, cold)
-    tl.store(ledger_state_ptr + _FORCING, forcing)
+    _store_state(state_ptr, phase, cold, forcing, reference, stay, switches)
+    _store_state(ledger_state_ptr, phase, cold, forcing, reference, stay, switches)
 
 
 def decide(
@@ -264,7 +215,7 @@ def decide(
 ) -> None:
     """See `reference.decide`."""
     if not uses_triton(sampled.device):
-        decide_rows(
+        return decide_rows(
             conf.top_logits.numpy(), conf.top_ids.numpy(), conf.sum_raw.numpy(),
             conf.sum_mix.numpy(), conf.sum_xmix.numpy(), sampled.numpy(), slot_ids.numpy(),
             positions.numpy(), prefill_lens.numpy(), seeds.numpy(), tokens.numpy(),
@@ -274,7 +225,6 @@ def decide(
             markers.end.numpy(), markers.natural_end.numpy(), markers.special.numpy(),
             record.ids.numpy(), record.values.numpy(),
         )  # fmt: skip
-        return
     splits = conf.max.shape[1]
     _decide_kernel[(sampled.shape[0],)](
         conf.top_logits, conf.top_ids, conf.max, conf.sum_raw, conf.sum_mix, conf.sum_xmix,
@@ -287,6 +237,6 @@ def decide(
         num_state=slots.state.shape[1], START=markers.start.shape[0],
         END=markers.end.shape[0], NATURAL_END=markers.natural_end.shape[0], SPLITS=splits,
         PADDED=triton.next_power_of_2(splits), TOP=MAX_TOP_N, STOPS=MAX_STOP_IDS,
-        RECORD=record.ids.shape[1], EXTRA=RECORD_EXTRA, TERMS=MAX_TERMS,
-        num_warps=1,
+        RECORD=record.ids.shape[1], EXTRA=RECORD_EXTRA, TERMS=MAX_TERMS, num_warps=1,
     )  # fmt: skip
+    return None

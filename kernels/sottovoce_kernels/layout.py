@@ -30,6 +30,7 @@ class Policy(IntEnum):
     STOCHASTIC = 6
     MOI = 7
     SELAR = 8
+    SWI = 9
 
 
 class Phase(IntEnum):
@@ -62,6 +63,9 @@ class IntParam(IntEnum):
     NUM_STOP_IDS = 7
     WIDTH = 8  # entries of a ledger position: TOP_N, and one for a term of the policy's own
     CLOSE_AT = 9  # the generated position from which on thinking is forced to end; NEVER: off
+    MAX_TOKENS = 10
+    WINDOW = 11  # steps in discrete before a switch back
+    SWITCH_BUDGET = 12  # 0: off
 
 
 class FloatParam(IntEnum):
@@ -77,6 +81,8 @@ class FloatParam(IntEnum):
     BETA = 7
     ENTROPY_THRESHOLD = 8  # of the entropy of the best TOP_N candidates over its maximum
     PUSH_OFF = 9
+    ENTER_BLEND = 10
+    EXIT_BLEND = 11
 
 
 class State(IntEnum):
@@ -85,6 +91,9 @@ class State(IntEnum):
     PHASE = 0
     COLD_COUNT = 1  # consecutive steps with an entropy below COLD_ENTROPY
     FORCING = 2  # how many tokens of the end marker have been forced so far
+    REFERENCE = 3  # swi: the entropy at the last switch, a float32's bits
+    STAY = 4  # swi: steps since then, negative while soft; 0 before the first step
+    SWITCHES = 5  # swi: from soft to discrete
 
 
 NUM_INT_PARAMS = len(IntParam)

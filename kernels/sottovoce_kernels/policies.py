@@ -11,11 +11,16 @@ _SOFT, _ROUTER = tl.constexpr(int(Policy.SOFT)), tl.constexpr(int(Policy.THINKRO
 _RANDOM, _ADAPTIVE = tl.constexpr(int(Policy.RANDOM)), tl.constexpr(int(Policy.ADAPTIVE_GREEDY))
 _STOCHASTIC = tl.constexpr(int(Policy.STOCHASTIC))
 _MOI, _SELAR = tl.constexpr(int(Policy.MOI)), tl.constexpr(int(Policy.SELAR))
+_SWI = tl.constexpr(int(Policy.SWI))
 _TOP_N, _T = tl.constexpr(int(IntParam.TOP_N)), tl.constexpr(int(FloatParam.TEMPERATURE))
 _TAU, _SHARE = tl.constexpr(int(FloatParam.THRESHOLD)), tl.constexpr(int(FloatParam.SOFT_SHARE))
 _GUMBEL_T = tl.constexpr(int(FloatParam.GUMBEL_TEMPERATURE))
 _BETA, _GATE = tl.constexpr(int(FloatParam.BETA)), tl.constexpr(int(FloatParam.ENTROPY_THRESHOLD))
 _PUSH = tl.constexpr(int(FloatParam.PUSH_OFF))
+_MAX_TOKENS = tl.constexpr(int(IntParam.MAX_TOKENS))
+_PROMPT, _WINDOW = tl.constexpr(int(IntParam.PROMPT_LEN)), tl.constexpr(int(IntParam.WINDOW))
+_ENTER = tl.constexpr(int(FloatParam.ENTER_BLEND))
+_EXIT = tl.constexpr(int(FloatParam.EXIT_BLEND))
 
 
 @triton.jit
@@ -102,3 +107,25 @@ def choose(policy, top, ids, keep, w, token, p_max, seed, position, ints_ptr, fl
             soft = spread >= tl.load(floats_ptr + _GATE)
             picked = tl.where(soft, best, token)
     return soft, picked, w, own, own_weight
+
+
+@triton.jit
+def switch(entropy, position, reference, stay, switches, start, end, ints_ptr, floats_ptr):
+    """`swi`: whether to feed a mixture, its share of the step, the anchor that has the rest, state'.
+
+    `start` and `end` are the tokens of the markers; the anchor is -1 where the mixture has it all.
+    """
+    leaves = (stay < 0) & (entropy < reference)
+    enters = (stay > 0) & (stay >= tl.load(ints_ptr + _WINDOW)) & (entropy > reference)
+    soft = (stay <= 0) | enters
+    turns = (stay == 0) | leaves | enters
+    reference = tl.where(turns, entropy, reference)
+    stays = tl.where(stay < 0, stay - 1, stay + 1)
+    stay = tl.where(leaves, 1, tl.where(turns, -1, stays))
+    switches += leaves.to(tl.int32)
+    index = (position - tl.load(ints_ptr + _PROMPT)).to(tl.float32)
+    done = tl.minimum(index / tl.load(ints_ptr + _MAX_TOKENS).to(tl.float32), 1.0)
+    first = tl.where(leaves, tl.load(floats_ptr + _EXIT), tl.load(floats_ptr + _ENTER))
+    share = tl.where(leaves | enters, first + (1 - first) * done, 1.0)
+    anchor = tl.where(share < 1, tl.where(leaves, end, start), -1)
+    return soft, share, anchor, reference, stay, switches

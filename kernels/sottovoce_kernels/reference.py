@@ -24,7 +24,7 @@ from .layout import (
     Slots,
     State,
 )
-from .reference_policies import Choice, View, choose
+from .reference_policies import Choice, View, choose, mixture_weights
 
 
 def is_active(slots: Slots, slot: int) -> bool:
@@ -85,26 +85,6 @@ def merge(
     sum_xmix = float((x.exp() * (conf.sum_xmix[row][live] + x * conf.sum_mix[row][live])).sum())
     entropy = max(math.log(sum_mix) - sum_xmix / sum_mix, 0.0) if sum_mix > 0 else 0.0
     return top[order], ids[order], sum_raw, sum_mix, entropy
-
-
-def mixture_weights(
-    top: torch.Tensor, sum_mix: float, slots: Slots, slot: int, banned: torch.Tensor
-) -> torch.Tensor:
-    """float32 [MAX_TOP_N] weights of the candidates: the filters on softmax(z/T), renormalised.
-
-    Kept: rank below top_k and top_n, probability mass ahead of it below top_p, probability at least
-    min_p times the largest, and not special unless it is the largest.
-    """
-    floats, ints = slots.floats[slot], slots.ints[slot]
-    p = ((top - top[0]) / floats[FloatParam.TEMPERATURE]).exp() / sum_mix
-    rank = torch.arange(MAX_TOP_N)
-    top_k = int(ints[IntParam.TOP_K]) or MAX_TOP_N
-    keep = (rank < min(top_k, int(ints[IntParam.TOP_N]))) & (top > -math.inf)
-    keep &= (p.cumsum(0) - p < floats[FloatParam.TOP_P]) & (p >= floats[FloatParam.MIN_P] * p[0])
-    keep &= ~banned
-    keep[0] = True
-    w = torch.where(keep, p, torch.zeros_like(p))
-    return w / w.sum()
 
 
 def ends_with(tokens: torch.Tensor, position: int, token: int, marker: torch.Tensor) -> bool:
@@ -194,10 +174,10 @@ def _think(
         weights = torch.zeros_like(weights)
     kept = weights > 0
     view = View(
-        ids[kept], weights[kept], top, step.sampled, p_max, step.seed, step.position, ints, floats
-    )
-    logit = float(top[0])
-    route, choice = _choose(view, logit, entropy, never_mixed, slots.state[step.slot], markers)
+        ids[kept], weights[kept], top, step.sampled, p_max, entropy, step.seed, step.position,
+        ints, floats, slots.state[step.slot], markers,
+    )  # fmt: skip
+    route, choice = _choose(view, float(top[0]), never_mixed)
     if route == Route.SOFT:
         _write_entry(step, choice, int(ints[IntParam.WIDTH]), ledger)
     width = min(choice.ids.numel(), record.ids.shape[1] - RECORD_EXTRA)
@@ -221,22 +201,15 @@ def _write_entry(step: _Step, fed: Choice, width: int, ledger: LedgerTensors) ->
     ledger.weights[step.ledger_row, start : start + count] = fed.weights
 
 
-def _choose(
-    view: View,
-    logit: float,
-    entropy: float,
-    never_mixed: torch.Tensor,
-    state: torch.Tensor,
-    markers: Markers,
-) -> tuple[Route, Choice]:
+def _choose(view: View, logit: float, never_mixed: torch.Tensor) -> tuple[Route, Choice]:
     """The route, and what to record and feed; forced ends and special tokens overrule the policy.
 
     Args:
-        logit: of the best candidate, -inf where nothing is allowed.
-        never_mixed: bool [vocab_size]; state: the slot's, updated.
+        logit: of the best candidate, -inf where nothing is allowed; never_mixed: bool [vocab_size].
     """
+    state, end = view.state, view.markers.end
     hard = Choice(view.sampled, False, view.ids, view.weights)
-    is_cold = logit > -math.inf and entropy < view.floats[FloatParam.COLD_ENTROPY]
+    is_cold = logit > -math.inf and view.entropy < view.floats[FloatParam.COLD_ENTROPY]
     cold = int(state[State.COLD_COUNT]) + 1 if is_cold else 0
     forcing = int(state[State.FORCING])
     state[State.COLD_COUNT] = cold
@@ -245,11 +218,13 @@ def _choose(
     index = view.position - int(view.ints[IntParam.PROMPT_LEN])
     # A budget that is writing the end marker is early enough, and would be cut off.
     is_late = index >= int(view.ints[IntParam.CLOSE_AT]) and logit < FORCED_LOGIT
-    if forcing > 0 or is_late or 0 < int(view.ints[IntParam.COLD_STEPS]) <= cold:
+    is_sure = 0 < int(view.ints[IntParam.COLD_STEPS]) <= cold
+    has_switched = 0 < int(view.ints[IntParam.SWITCH_BUDGET]) <= int(state[State.SWITCHES])
+    if forcing > 0 or is_late or is_sure or has_switched:
         state[State.FORCING] = forcing + 1
-        if forcing + 1 >= markers.end.numel():  # all of it is out, recognised as an end or not
+        if forcing + 1 >= end.numel():  # all of it is out, recognised as an end or not
             _answer(state)
-        return Route.FORCED, replace(hard, token=int(markers.end[forcing]))
+        return Route.FORCED, replace(hard, token=int(end[forcing]))
     if logit >= FORCED_LOGIT:
         return Route.FORCED, replace(hard, token=int(view.ids[0]))
     choice = choose(view)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .layout import FloatParam, IntParam, Policy
+from .layout import MAX_TOP_N, FloatParam, IntParam, Markers, Policy, Slots, State
 
 
 @dataclass(frozen=True)
@@ -19,10 +19,13 @@ class View:
     top: torch.Tensor  # float32 [MAX_TOP_N], the logits of the candidates before the filters
     sampled: int
     p_max: float
+    entropy: float  # nats
     seed: int
     position: int  # of the token that the step records
     ints: torch.Tensor  # the slot's parameters
     floats: torch.Tensor
+    state: torch.Tensor  # the slot's, updated in place
+    markers: Markers
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,26 @@ class Choice:
     is_soft: bool
     ids: torch.Tensor  # int32 [m]
     weights: torch.Tensor  # float32 [m], with sum 1
+
+
+def mixture_weights(
+    top: torch.Tensor, sum_mix: float, slots: Slots, slot: int, banned: torch.Tensor
+) -> torch.Tensor:
+    """float32 [MAX_TOP_N] weights of the candidates: the filters on softmax(z/T), renormalised.
+
+    Kept: rank below top_k and top_n, probability mass ahead of it below top_p, probability at least
+    min_p times the largest, and not special unless it is the largest.
+    """
+    floats, ints = slots.floats[slot], slots.ints[slot]
+    p = ((top - top[0]) / floats[FloatParam.TEMPERATURE]).exp() / sum_mix
+    rank = torch.arange(MAX_TOP_N)
+    top_k = int(ints[IntParam.TOP_K]) or MAX_TOP_N
+    keep = (rank < min(top_k, int(ints[IntParam.TOP_N]))) & (top > -math.inf)
+    keep &= (p.cumsum(0) - p < floats[FloatParam.TOP_P]) & (p >= floats[FloatParam.MIN_P] * p[0])
+    keep &= ~banned
+    keep[0] = True
+    w = torch.where(keep, p, torch.zeros_like(p))
+    return w / w.sum()
 
 
 def coin(seed: int, position: int, word: int = 0x9E3779B9) -> int:
@@ -115,4 +138,46 @@ def _selar(view: View) -> Choice:
     return Choice(int(view.ids[0]), True, view.ids, weights)
 
 
-_CHOICES = {Policy.STOCHASTIC: _stochastic, Policy.MOI: _moi, Policy.SELAR: _selar}
+def _swi(view: View) -> Choice:
+    """SwiReasoning (2510.05069): soft until H < H at the last switch, discrete until it is above.
+
+    Entering soft the step feeds a w + (1 - a) E[start marker], leaving it b w + (1 - b) E[end marker],
+    a = a0 + (1 - a0) t / max_tokens, b likewise.
+    """
+    state, ints, h = view.state, view.ints, view.entropy
+    reference = state[State.REFERENCE :][:1].view(torch.float32)
+    stay = int(state[State.STAY])
+    leaves = stay < 0 and h < reference
+    enters = stay >= int(ints[IntParam.WINDOW]) and h > reference
+    if stay == 0 or leaves or enters:
+        reference[0] = h
+    state[State.SWITCHES] += int(leaves)
+    if leaves:
+        state[State.STAY] = 1
+    elif stay == 0 or enters:
+        state[State.STAY] = -1
+    else:
+        state[State.STAY] += -1 if stay < 0 else 1
+    if stay > 0 and not enters:
+        return Choice(view.sampled, False, view.ids, view.weights)
+    if not leaves and not enters:
+        return Choice(view.sampled, True, view.ids, view.weights)
+    start = float(view.floats[FloatParam.EXIT_BLEND if leaves else FloatParam.ENTER_BLEND])
+    index = view.position - int(ints[IntParam.PROMPT_LEN])
+    blend = start + (1 - start) * min(index / int(ints[IntParam.MAX_TOKENS]), 1.0)
+    return _anchored(view, blend, view.markers.natural_end if leaves else view.markers.start)
+
+
+def _anchored(view: View, blend: float, marker: torch.Tensor) -> Choice:
+    ids, weights = view.ids, blend * view.weights
+    if blend < 1:
+        ids, weights = torch.cat([ids, marker[:1]]), torch.cat([weights, torch.tensor([1 - blend])])
+    return Choice(view.sampled, True, ids, weights)
+
+
+_CHOICES = {
+    Policy.STOCHASTIC: _stochastic,
+    Policy.MOI: _moi,
+    Policy.SELAR: _selar,
+    Policy.SWI: _swi,
+}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce_kernels import MAX_STOP_IDS
 from sottovoce_kernels.engine import CpuTriton
+from sottovoce_kernels.layout import NUM_STATE
 
 from .errors import InvalidValueError, PluginError, UnsupportedModeError
 from .params import RoutingParams
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LEDGER_TOP_N = 10  # entries a ledger position holds on average
 DEFAULT_LEDGER_GIB = 4.0
-_LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 16  # per position: entries, count and state
+_LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 4 + 4 * NUM_STATE  # a position: entries, count, state
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Capabilities:
     max_model_len: int
     lacks_prompt_embeds: bool = False  # a CPU's kernels do not read them
     num_end_tokens: int = 1  # of what is written to end thinking
+    has_anchors: bool = True  # each marker is one token, whose embedding may be blended in
 
     @classmethod
     def from_config(cls, config: VllmConfig) -> Capabilities:
@@ -85,6 +87,7 @@ class Capabilities:
             max_model_len=int(config.model_config.max_model_len),
             lacks_prompt_embeds=_lacks_prompt_embeds(),
             num_end_tokens=len(markers.end) if markers else 0,
+            has_anchors=markers is not None and len(markers.start) == len(markers.natural_end) == 1,
         )
 
     @property
@@ -119,6 +122,12 @@ class Capabilities:
                 f"is more than the {fits} tokens that the ledger holds at routing.top_n "
                 f"{params.top_n}; lower it, "
                 f"{lower if params.is_soft_capable else f'leave out {extra}'}, or raise --ledger-gib",
+            )
+        if params.policy == "swi" and not self.has_anchors:
+            raise InvalidValueError(
+                "routing.policy",
+                "swi",
+                "blends in markers of one token each, and this model's have more; use another policy",
             )
         self._check_answer(params.min_answer_tokens, sampling.max_tokens)
         if len(sampling.all_stop_token_ids) > MAX_STOP_IDS:

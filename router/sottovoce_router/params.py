@@ -57,6 +57,11 @@ class RoutingParams:
     phase: str = "think"
     entropy_threshold: float = 0.5
     push_off: float = 1.0
+    mix: str = "top_n"
+    window: int = 512  # steps
+    enter_blend: float = 1.0
+    exit_blend: float = 0.7
+    switch_budget: int = 0  # 0: off
     min_answer_tokens: int = 0
     trace: bool = False
 
@@ -114,6 +119,13 @@ def _phase(value: Any) -> str:
     return "think"
 
 
+def _mix(value: Any) -> str:
+    if one_of("routing.mix", value, ("top_n", "full")) == "full":
+        remedy = f"is not served: a mixture has at most {MAX_TOP_N} components; use top_n"
+        raise InvalidValueError("routing.mix", value, remedy)
+    return "top_n"
+
+
 # `observe` belongs to traced explicit requests and is nobody's to choose.
 _CHOSEN = tuple(name for name, spec in POLICIES.items() if spec.mode != "explicit")
 _PARSERS: dict[str, Callable[[Any], Any]] = {
@@ -134,6 +146,11 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "push_off": lambda v: number(
         "routing.push_off", v, lambda x: 0 <= x <= 10, "must be a number from 0 to 10"
     ),
+    "mix": _mix,
+    "window": lambda v: integer("routing.window", v, 1, 2**31 - 1),
+    "enter_blend": lambda v: share("routing.enter_blend", v),
+    "exit_blend": lambda v: share("routing.exit_blend", v),
+    "switch_budget": lambda v: integer("routing.switch_budget", v, 0, 2**31 - 1),
     "min_answer_tokens": lambda v: integer("routing.min_answer_tokens", v, 0, 2**31 - 1),
     "cold_stop": _cold_stop,
 }

@@ -37,7 +37,7 @@ class PolicySpec:
 
 
 ALWAYS_READ = frozenset({"min_answer_tokens"})
-_MIXTURE = ALWAYS_READ | {"policy", "top_n", "mix_temperature", "cold_stop"}
+_MIXTURE = ALWAYS_READ | {"policy", "top_n", "mix_temperature", "cold_stop", "mix"}
 _ALL = (
     PolicySpec(
         "observe",
@@ -92,6 +92,15 @@ _ALL = (
         "SeLaR, arXiv 2604.08299",
         _MIXTURE | {"entropy_threshold", "push_off"},
         {"top_n": 3, "cold_stop": NO_COLD_STOP},
+    ),
+    PolicySpec(
+        "swi",
+        "routed",
+        kernels.Policy.SWI,
+        "SwiReasoning, arXiv 2510.05069",
+        _MIXTURE - {"mix_temperature"} | {"window", "enter_blend", "exit_blend", "switch_budget"},
+        {"cold_stop": NO_COLD_STOP},
+        num_own_terms=1,
     ),
 )
 POLICIES: dict[str, PolicySpec] = {spec.name: spec for spec in _ALL}

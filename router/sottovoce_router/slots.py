@@ -107,7 +107,8 @@ class SlotTable:
         ints, floats = self._ints.np[slot], self._floats.np[slot]
         # Ids that no vocabulary has are no int32 either, and never generated.
         stops = sorted(i for i in sampling.all_stop_token_ids if 0 <= i < 2**31)
-        temperature = params.mix_temperature or sampling.temperature or 1.0
+        reads_temperature = "mix_temperature" in params.spec.reads
+        tempered = params.mix_temperature or sampling.temperature or 1.0
         ints[IntParam.POLICY] = params.spec.code
         ints[IntParam.TOP_N] = params.top_n
         ints[IntParam.TOP_K] = min(max(sampling.top_k, 0), MAX_TOP_N)  # more filters nothing
@@ -117,8 +118,11 @@ class SlotTable:
         ints[IntParam.PROMPT_LEN] = prompt_len
         ints[IntParam.NUM_STOP_IDS] = len(stops)
         ints[IntParam.WIDTH] = params.num_terms
+        ints[IntParam.MAX_TOKENS] = sampling.max_tokens or NEVER
+        ints[IntParam.WINDOW] = params.window
+        ints[IntParam.SWITCH_BUDGET] = params.switch_budget
         floats[FloatParam.THRESHOLD] = params.threshold
-        floats[FloatParam.TEMPERATURE] = temperature
+        floats[FloatParam.TEMPERATURE] = tempered if reads_temperature else 1.0
         floats[FloatParam.TOP_P] = sampling.top_p
         floats[FloatParam.MIN_P] = sampling.min_p
         floats[FloatParam.COLD_ENTROPY] = params.cold_stop.entropy
@@ -127,6 +131,8 @@ class SlotTable:
         floats[FloatParam.BETA] = params.beta
         floats[FloatParam.ENTROPY_THRESHOLD] = params.entropy_threshold
         floats[FloatParam.PUSH_OFF] = params.push_off
+        floats[FloatParam.ENTER_BLEND] = params.enter_blend
+        floats[FloatParam.EXIT_BLEND] = params.exit_blend
         self._stops.np[slot, : len(stops)] = stops
         self.has_policy[slot] = True
         self.trace_top_n[slot] = params.num_terms if params.trace else 0

@@ -20,6 +20,7 @@ _READS: dict[str, tuple[str, ...]] = {  # of a request's fields, besides the mix
     "stochastic": ("gumbel_temperature",),
     "moi": ("beta",),
     "selar": ("entropy_threshold", "push_off"),
+    "swi": ("window", "enter_blend", "exit_blend", "switch_budget"),
 }
 _MODES = {None: "explicit", "soft": "latent", "stochastic": "latent", "moi": "latent"}
 
@@ -34,7 +35,7 @@ def prompt_of(request: Request, trace: bool = True, arrives: int = 0, **more: An
         extra["routing"] = {
             "policy": request.policy,
             "top_n": request.top_n,
-            "mix_temperature": request.mix_temperature,
+            "mix_temperature": None if request.policy == "swi" else request.mix_temperature,
             "cold_stop": {"entropy": request.cold_entropy, "steps": request.cold_steps},
             **{key: getattr(request, key) for key in _READS.get(request.policy, ())},
         }

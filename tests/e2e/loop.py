@@ -7,7 +7,7 @@ agreement with the engine means something.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from e2e.policies import choose, winning
+from e2e.policies import Switching, choose, switch, switched, winning
 from e2e.request import (
     Doubles,
     Floats,
@@ -90,6 +90,7 @@ class _Thinking:
     has_ended: bool = False
     cold: int = 0  # thinking steps in a row that were sure of themselves
     forced: int = 0  # tokens of the forced end that were written
+    switching: Switching = field(default_factory=Switching)
 
     @classmethod
     def of(cls, model: Model, prompt: tuple[int, ...]) -> _Thinking:
@@ -127,10 +128,17 @@ def _step(model: Model, request: Request, z: Floats, position: int, state: _Thin
     entropy = entropy_of(p)
     step = Step(sampled, "discrete", p_max, entropy, mixture(request, p, model.special))
     state.cold = state.cold + 1 if entropy < request.cold_entropy else 0
-    if state.forced or is_over_budget or is_late or 0 < request.cold_steps <= state.cold:
+    is_spent = 0 < request.switch_budget <= state.switching.num_left
+    is_sure = 0 < request.cold_steps <= state.cold
+    if state.forced or is_over_budget or is_late or is_spent or is_sure:
         state.forced += 1
         return replace(step, token=ending[state.forced - 1], route="forced")
     token, fed = choose(request, step, p, sampled, position)
+    if request.policy == "swi":
+        switch(request, entropy, state.switching)
+        done = (position + 1 - len(request.prompt)) / request.max_tokens
+        markers = (model.start, model.end)
+        fed = switched(request, step.weights, state.switching, done, markers)
     if not fed or {token, int(p.argmax())} & model.special:
         return replace(step, token=token)
     return replace(step, token=token, route="soft", weights=fed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from e2e.noise import mixture_noise
@@ -9,6 +11,17 @@ from e2e.request import Doubles, Request, spread_of
 from e2e.steps import Step
 
 Weights = dict[int, float]
+
+
+@dataclass
+class Switching:
+    """Where `swi` stands."""
+
+    is_soft: bool = True
+    reference: float | None = None  # the entropy at the last switch
+    stay: int = 0  # steps in the present mode, that of the switch included
+    num_left: int = 0  # switches from soft to discrete
+    turned: str = ""  # what this step switched: enter, leave
 
 
 def choose(
@@ -59,3 +72,29 @@ def _moi(request: Request, weights: Weights, spread: float, sampled: int) -> Wei
     fed = {i: spread * w / total for i, w in weights.items()}
     fed[sampled] = fed.get(sampled, 0.0) + (total - spread) / total
     return fed
+
+
+def switch(request: Request, entropy: float, state: Switching) -> None:
+    """Take in a step's entropy: at the first step, or at a switch, it becomes the reference."""
+    state.stay, state.turned = state.stay + 1, ""
+    if state.reference is None:
+        state.reference = entropy
+    elif state.is_soft and entropy < state.reference:
+        state.turned, state.num_left = "leave", state.num_left + 1
+    elif not state.is_soft and entropy > state.reference and state.stay > request.window:
+        state.turned = "enter"
+    if state.turned:
+        state.is_soft, state.reference, state.stay = not state.is_soft, entropy, 1
+
+
+def switched(
+    request: Request, weights: Weights, state: Switching, done: float, markers: tuple[int, int]
+) -> Weights:
+    """What `swi` feeds, none for a hard step; `done` is t / T_max, the markers start and end."""
+    if not state.turned:
+        return weights if state.is_soft else {}
+    is_entry = state.turned == "enter"
+    first = request.enter_blend if is_entry else request.exit_blend
+    share = first + (1 - first) * done
+    fed = {i: share * w for i, w in weights.items()}
+    return fed if share >= 1 else {**fed, markers[0 if is_entry else 1]: 1 - share}

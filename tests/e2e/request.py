@@ -37,6 +37,10 @@ class Request:
     beta: float = 1.0
     entropy_threshold: float = 0.5
     push_off: float = 1.0
+    window: int = 512
+    enter_blend: float = 1.0
+    exit_blend: float = 0.7
+    switch_budget: int = 0
     min_answer: int = 0
     forced_end: tuple[int, ...] = ()  # what closes thinking by force; the end marker if empty
 
@@ -66,7 +70,9 @@ def spread_of(p: Doubles, n: int) -> float:
 
 
 def tempered(request: Request, z: Floats) -> Doubles:
-    """p = softmax(z / T_mix); T_mix is the request's temperature, and 1 where that is 0."""
+    """p = softmax(z / T_mix); T_mix is the request's temperature, and 1 where that is 0, or in swi."""
+    if request.policy == "swi":
+        return softmax(z)
     return softmax(z / np.float32(request.mix_temperature or request.temperature or 1.0))
 
 

@@ -20,6 +20,8 @@ CASES: list[tuple[str, dict[str, Any], bool]] = [
     ("moi", {"top_n": 20}, False),
     ("moi", {"beta": 0.25, "top_n": 3, "temperature": 1.5}, False),
     ("selar", {"top_n": 3}, True),
+    ("swi", {"window": 4}, True),
+    ("swi", {"window": 1, "enter_blend": 0.6, "exit_blend": 0.5, "switch_budget": 40}, True),
     ("selar", {"top_n": 10, "entropy_threshold": 0.3, "push_off": 0.5}, True),
 ]
 

@@ -55,6 +55,9 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         ints[s, IntParam.LEDGER_ROW] = num_slots - 1 - s
         ints[s, IntParam.PROMPT_LEN] = 5
         ints[s, IntParam.NUM_STOP_IDS] = s % 3
+        ints[s, IntParam.MAX_TOKENS] = PAGE
+        ints[s, IntParam.WINDOW] = (1, 3, 512)[s % 3]
+        ints[s, IntParam.SWITCH_BUDGET] = (0, 2)[s % 2]
         ints[s, IntParam.CLOSE_AT] = 30 if s % 7 == 3 else layout.NEVER
         ints[s, IntParam.WIDTH] = ints[s, IntParam.TOP_N] + 1
         floats[s, FloatParam.THRESHOLD] = (0.3, 0.6, 0.9)[s % 3]
@@ -67,10 +70,16 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         floats[s, FloatParam.BETA] = (1.0, 0.0, 2.5)[s % 3]
         floats[s, FloatParam.ENTROPY_THRESHOLD] = (0.5, 0.2)[s % 2]
         floats[s, FloatParam.PUSH_OFF] = (1.0, 0.5, 0.0)[s % 3]
+        floats[s, FloatParam.ENTER_BLEND] = (1.0, 0.6)[s % 2]
+        floats[s, FloatParam.EXIT_BLEND] = (0.7, 1.0, 0.2)[s % 3]
         state[s, State.PHASE] = (Phase.THINK, Phase.THINK, Phase.BEFORE, Phase.ANSWER)[(s // 4) % 4]
         state[s, State.COLD_COUNT] = s % 4
         state[s, State.FORCING] = 1 if s % 11 == 7 else 0
     stops = torch.randint(0, vocab, (num_slots, layout.MAX_STOP_IDS), generator=g)
+    state[:, State.STAY] = torch.tensor([0, -2, 3, 600])[torch.arange(num_slots) // 3 % 4]
+    state[:, State.SWITCHES] = torch.arange(num_slots) % 3
+    references = torch.rand(num_slots, generator=g) * 4
+    state[:, State.REFERENCE] = references.view(torch.int32)
     return layout.Slots(ints, floats, stops.int(), state)
 
 

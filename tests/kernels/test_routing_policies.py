@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from decided import check_equal, fed, routes, run_both, run_reference
-from scenes import Scene, make_thinking_scene
+from scenes import Scene, make_scene, make_thinking_scene
 
 from sottovoce_kernels.layout import (
     FORCED_LOGIT,
@@ -48,6 +48,9 @@ def decided(policy: Policy, **floats: float) -> Scene:
 @pytest.mark.parametrize("policy", [p for p in Policy if p != Policy.NONE], ids=lambda p: p.name)
 def test_every_policy_equals_the_reference(backend: str, policy: Policy, seed: int) -> None:
     want = make_thinking_scene(policy, 60, 300, seed)
+    want.slots.state[:, State.STAY :] = make_scene(60, 300, torch.float32).slots.state[
+        :, State.STAY :
+    ]
     got = run_both(want)
     check_equal(got, want)
     soft = set() if policy in NEVER_SOFT else {Route.SOFT}
@@ -66,24 +69,23 @@ def test_stochastic_noise_is_gumbels() -> None:
 
 
 def test_stochastic_feeds_the_noised_mixture() -> None:
-    """tau log y - log w is the noise, whatever the noise's temperature, up to one constant."""
+    """tau log y - log w is the noise, up to one constant, whatever tau."""
     soft = decided(Policy.SOFT)
-    cool, warm = (decided(Policy.STOCHASTIC, GUMBEL_TEMPERATURE=tau) for tau in (0.5, 1.0))
-    noises: list[float] = []
-    for row in soft_rows(soft):
-        w, y, y_warm = (fed(scene, row) for scene in (soft, cool, warm))
-        assert w.keys() == y.keys() == y_warm.keys()
-        assert sum(y.values()) == pytest.approx(1, abs=1e-5)
-        assert int(cool.sampled[row]) == max(y, key=lambda i: y[i])
-        clear = [i for i in w if min(y[i], y_warm[i]) > 1e-6]
-        found = [0.5 * math.log(y[i]) - math.log(w[i]) for i in clear]
-        again = [math.log(y_warm[i]) - math.log(w[i]) for i in clear]
-        shift = found[0] - again[0]
-        assert found == pytest.approx([g + shift for g in again], abs=1e-3)
-        noises += [g - found[0] for g in found[1:]]
-    assert float(torch.tensor(noises).std()) > 1, "noise is drawn for every component"
-    moved = [r for r in soft_rows(soft) if int(soft.sampled[r]) != int(cool.sampled[r])]
-    assert moved, "the best token is not always the one recorded"
+    for tau in (0.5, 1.0):
+        scene = decided(Policy.STOCHASTIC, GUMBEL_TEMPERATURE=tau)
+        for row in soft_rows(soft):
+            w, y = fed(soft, row), fed(scene, row)
+            assert w.keys() == y.keys()
+            assert sum(y.values()) == pytest.approx(1, abs=1e-5)
+            assert int(scene.sampled[row]) == max(y, key=lambda i: y[i])
+            seed = int(scene.seeds[int(scene.slot_ids[row])])
+            noise = gumbel(seed, int(scene.positions[row]) + 1, torch.tensor(list(w))).tolist()
+            g = dict(zip(w, noise, strict=True))
+            clear = [i for i in w if y[i] > 1e-6]
+            offsets = [tau * math.log(y[i]) - math.log(w[i]) - g[i] for i in clear]
+            assert offsets == pytest.approx([offsets[0]] * len(clear), abs=1e-3)
+        moved = [r for r in soft_rows(soft) if int(soft.sampled[r]) != int(scene.sampled[r])]
+        assert moved, "the best token is not always the one recorded"
 
 
 def test_stochastic_never_feeds_a_special_token() -> None:
@@ -152,7 +154,7 @@ def test_selar_gates_by_spread_and_pushes_off_the_best_token() -> None:
 
 
 @pytest.mark.parametrize("top_n", [1, 32])
-@pytest.mark.parametrize("policy", [Policy.MOI, Policy.SELAR], ids=lambda p: p.name)
+@pytest.mark.parametrize("policy", [Policy.MOI, Policy.SELAR, Policy.SWI], ids=lambda p: p.name)
 def test_the_narrowest_and_the_widest_mixture(backend: str, policy: Policy, top_n: int) -> None:
     want = make_thinking_scene(policy, 12, 20, seed=5)
     want.slots.ints[:, IntParam.TOP_N] = top_n
@@ -177,3 +179,86 @@ def test_thinking_is_closed_at_a_position(policy: Policy) -> None:
             assert state[State.FORCING] == 1 or state[State.PHASE] == Phase.ANSWER
         else:
             assert state[State.FORCING] == 0
+
+
+def swi_scene(stay: int, reference: float, switches: int = 0, budget: int = 0) -> Scene:
+    """Every row in the same state: a window of 4 and blends of 0.6 and 0.7."""
+    scene = make_thinking_scene(Policy.SWI, 60, 300)
+    scene.slots.ints[:, IntParam.WINDOW] = 4
+    scene.slots.ints[:, IntParam.SWITCH_BUDGET] = budget
+    scene.slots.floats[:, FloatParam.TEMPERATURE] = 1.0
+    scene.slots.floats[:, FloatParam.ENTER_BLEND] = 0.6
+    scene.slots.floats[:, FloatParam.EXIT_BLEND] = 0.7
+    scene.slots.state[:, State.STAY], scene.slots.state[:, State.SWITCHES] = stay, switches
+    scene.slots.state[:, State.REFERENCE] = torch.tensor([reference]).view(torch.int32)
+    return scene
+
+
+def swi_step(stay: int, reference: float, switches: int = 0, budget: int = 0) -> Scene:
+    """What one step of the reference makes of it."""
+    scene = swi_scene(stay, reference, switches, budget)
+    run_reference(scene)
+    return scene
+
+
+@pytest.mark.parametrize(("stay", "reference"), [(-5, 100.0), (4, -1.0)], ids=["leave", "enter"])
+def test_swi_equals_the_reference_where_it_switches(
+    backend: str, stay: int, reference: float
+) -> None:
+    want = swi_scene(stay, reference)
+    check_equal(run_both(want), want)
+
+
+@pytest.mark.parametrize(
+    ("stay", "reference", "then", "blend", "marker"),
+    [
+        (0, 0.0, -1, None, None),  # starts soft
+        (-5, 0.0, -6, None, None),  # no entropy is below it
+        (-5, 100.0, 1, 0.7, "natural_end"),  # every entropy is
+        (4, -1.0, -1, 0.6, "start"),
+    ],
+)
+def test_swi_feeds_mixtures(
+    stay: int, reference: float, then: int, blend: float | None, marker: str | None
+) -> None:
+    swi = swi_step(stay, reference)
+    soft = decided(Policy.SOFT, TEMPERATURE=1.0)
+    sampled = make_thinking_scene(Policy.SWI, 60, 300).sampled.tolist()
+    assert len(soft_rows(swi)) > 20
+    for row in soft_rows(swi):
+        slot, want = int(swi.slot_ids[row]), fed(soft, row)
+        if blend is not None:
+            index = int(swi.positions[row]) + 1 - int(swi.slots.ints[slot, IntParam.PROMPT_LEN])
+            share = blend + (1 - blend) * index / int(swi.slots.ints[slot, IntParam.MAX_TOKENS])
+            want = {token: share * weight for token, weight in want.items()}
+            want[int(getattr(swi.markers, str(marker))[0])] = 1 - share
+        assert fed(swi, row) == pytest.approx(want, abs=1e-5)
+        assert int(swi.sampled[row]) == sampled[row], "the sampled token is recorded"
+        state = swi.slots.state[slot]
+        if int(state[State.PHASE]) == Phase.ANSWER:
+            continue  # the sampled token ended thinking
+        assert int(state[State.STAY]) == then
+        assert int(state[State.SWITCHES]) == (1 if marker == "natural_end" else 0)
+        entropy = float(swi.record.values[row, 1])
+        kept = float(state[State.REFERENCE : State.REFERENCE + 1].view(torch.float32))
+        assert kept == pytest.approx(reference if then < -1 else entropy, abs=1e-6)
+
+
+@pytest.mark.parametrize(("stay", "reference"), [(3, -1.0), (4, 100.0), (900, 100.0)])
+def test_swi_stays_discrete(stay: int, reference: float) -> None:
+    """Within the window, or while the entropy is not above the reference."""
+    scene = swi_step(stay, reference)
+    assert Route.SOFT not in routes(scene)
+    discrete = [r for r, route in enumerate(routes(scene)) if route == Route.DISCRETE]
+    sampled = make_thinking_scene(Policy.SWI, 60, 300).sampled.tolist()
+    for row in discrete:
+        assert int(scene.sampled[row]) == sampled[row]
+        state = scene.slots.state[int(scene.slot_ids[row])]
+        assert int(state[State.STAY]) in (stay + 1, 0), "0: the sampled token ended thinking"
+
+
+def test_swi_ends_thinking_when_its_budget_is_used_up() -> None:
+    assert Route.SOFT in routes(swi_step(-1, 100.0, switches=1, budget=2))
+    spent = swi_step(-1, 100.0, switches=2, budget=2)
+    assert set(routes(spent)) == {Route.FORCED}
+    assert Route.SOFT in routes(swi_step(-1, 100.0, switches=2, budget=0))

@@ -190,6 +190,13 @@ def test_the_ledger_bounds_the_length(top_n: int, fits: int) -> None:
         assert part in caught.value.remedy
 
 
+def test_swi_needs_markers_of_one_token() -> None:
+    body = {"reasoning_mode": "routed", "routing": {"policy": "swi"}}
+    admitted(body)
+    with pytest.raises(InvalidValueError, match="swi' blends in markers of one token each"):
+        admitted(body, dataclasses.replace(SOFT, has_anchors=False))
+
+
 def test_a_policys_own_term_takes_room_too() -> None:
     routing = {"policy": "moi", "top_n": 19}
     admitted({"reasoning_mode": "latent", "routing": routing}, max_tokens=50)
@@ -227,8 +234,8 @@ def test_a_trace_is_bounded_too(sampling: dict[str, Any]) -> None:
 def test_the_ledger_shrinks_to_its_size() -> None:
     small = engine(additional_config={"sottovoce": {"ledger_gib": 0.001}})
     capabilities = Capabilities.from_config(small)
-    # 2^30 / 1000 bytes over 16 rows of 96 bytes a position.
-    assert capabilities.ledger_positions == int(0.001 * 2**30 / (16 * 96))
+    # 2^30 / 1000 bytes over 16 rows of 108 bytes a position.
+    assert capabilities.ledger_positions == int(0.001 * 2**30 / (16 * 108))
     with pytest.raises(InvalidValueError, match="raise --ledger-gib"):
         admitted({"reasoning_mode": "latent"}, capabilities, max_tokens=2000)
 

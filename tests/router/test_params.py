@@ -60,6 +60,18 @@ BAD_ROUTING: list[tuple[str, Any, str, Any, str]] = [
         )
         for bad in (-0.1, high, NAN, INF, HUGE, True, "1")
     ),
+    *(
+        (key, bad, f"routing.{key}", bad, f"must be an integer from {low} to 2147483647")
+        for key, low in (("window", 1), ("switch_budget", 0))
+        for bad in (low - 1, 1.5, 2**31, NAN, True, "5")
+    ),
+    *(
+        (key, bad, f"routing.{key}", bad, SHARE)
+        for key in ("enter_blend", "exit_blend")
+        for bad in (-0.1, 1.1, NAN, True, "1")
+    ),
+    ("mix", "all", "routing.mix", "all", "must be one of ['top_n', 'full']"),
+    ("mix", "full", "routing.mix", "full", "is not served: a mixture has at most 32 components"),
     ("phase", "answer", "routing.phase", "answer", "must be one of ['think', 'all']"),
     ("phase", "all", "routing.phase", "all", "is not served: the answer is always discrete"),
     *(

@@ -16,6 +16,7 @@ UNREAD: list[tuple[str, str, Any, str]] = [
     ("thinkrouter", "soft_share", 0.5, "'random'"),
     ("thinkrouter", "entropy_threshold", 0.5, "'selar'"),
     ("selar", "beta", 1.0, "'moi'"),
+    ("thinkrouter", "window", 512, "'swi'"),
     ("moi", "gumbel_temperature", 0.5, "'stochastic'"),
 ]
 
@@ -59,4 +60,12 @@ def test_a_policy_has_defaults_of_its_own() -> None:
     assert latent("moi", top_n=5).top_n == 5
     selar = parse({"reasoning_mode": "routed", "routing": {"policy": "selar"}}, {"top_n": 10})
     assert (selar.top_n, selar.num_terms, selar.cold_stop.steps) == (3, 3, 0)
+    swi = parse({"reasoning_mode": "routed", "routing": {"policy": "swi"}})
+    assert (swi.window, swi.enter_blend, swi.exit_blend, swi.switch_budget) == (512, 1.0, 0.7, 0)
+    assert (swi.mix, swi.num_terms, swi.cold_stop.steps) == ("top_n", 11, 0)
     assert (selar.entropy_threshold, selar.push_off) == (0.5, 1.0)
+
+
+def test_swi_has_a_temperature_of_its_own() -> None:
+    with pytest.raises(InvalidValueError, match=r"routing\.mix_temperature: 0\.5 is not read by"):
+        parse({"reasoning_mode": "routed", "routing": {"policy": "swi", "mix_temperature": 0.5}})

@@ -31,6 +31,7 @@ _NUM_STOPS, _CLOSE_AT = int(IntParam.NUM_STOP_IDS), int(IntParam.CLOSE_AT)
 _T, _TOP_P = int(FloatParam.TEMPERATURE), int(FloatParam.TOP_P)
 _MIN_P, _COLD_H = int(FloatParam.MIN_P), int(FloatParam.COLD_ENTROPY)
 _PHASE, _COLD, _FORCING = int(State.PHASE), int(State.COLD_COUNT), int(State.FORCING)
+_BUDGET, _SWITCHES = int(IntParam.SWITCH_BUDGET), int(State.SWITCHES)
 _BEFORE, _THINK, _ANSWER = int(Phase.BEFORE), int(Phase.THINK), int(Phase.ANSWER)
 _SOFT, _DISCRETE, _FORCED = int(Route.SOFT), int(Route.DISCRETE), int(Route.FORCED)
 
@@ -134,7 +135,10 @@ def _think(
     floats: NDArray[np.float32],
     stops: NDArray[np.int32],
     state: NDArray[np.int32],
+    state_floats: NDArray[np.float32],
+    start: NDArray[np.int32],
     end: NDArray[np.int32],
+    natural_end: NDArray[np.int32],
     special: NDArray[np.uint8],
     kept: NDArray[np.int32],
     w: NDArray[np.float32],
@@ -157,14 +161,30 @@ def _think(
         n = _mixture(top, ids, sum_mix, ints, floats, special, stops, kept, w)
         # A budget that is writing the end marker is early enough, and would be cut off.
         is_late = index >= ints[_CLOSE_AT] and top[0] < FORCED_LOGIT
-        if forcing > 0 or is_late or 0 < ints[_COLD_STEPS] <= cold:
+        has_switched = 0 < ints[_BUDGET] <= state[_SWITCHES]
+        if forcing > 0 or is_late or has_switched or 0 < ints[_COLD_STEPS] <= cold:
             token, route = end[forcing], _FORCED
             forcing += 1
         elif top[0] >= FORCED_LOGIT:
             token, route = ids[0], _FORCED
         else:
             is_soft, token, m = choose(
-                top, kept, w, n, token, p_max, seed, position, ints, floats, fed
+                top,
+                kept,
+                w,
+                n,
+                token,
+                p_max,
+                entropy,
+                seed,
+                position,
+                ints,
+                floats,
+                state,
+                state_floats,
+                start,
+                natural_end,
+                fed,
             )
             banned = _is_banned(ids[0], special, stops, ints[_NUM_STOPS])
             banned = banned or _is_banned(token, special, stops, ints[_NUM_STOPS])
@@ -175,8 +195,8 @@ def _think(
     if forcing >= end.shape[0] > 0:  # the whole marker is out, recognised as an end or not
         _answer(state)
     if route == _SOFT:
-        start = index * ints[_WIDTH]
-        entry_ids[start : start + n], entry_weights[start : start + n] = kept[:n], w[:n]
+        at = index * ints[_WIDTH]
+        entry_ids[at : at + n], entry_weights[at : at + n] = kept[:n], w[:n]
         counts[index] = n
     _record(route, p_max, entropy, kept, w, n, out_ids, out_values)
     return token
@@ -211,6 +231,7 @@ def decide_rows(
     record_values: NDArray[np.float32],
 ) -> None:
     """Decide every row; the confidence holds one split a row on the CPU."""
+    state_floats = state.view(np.float32)
     kept = np.empty(MAX_TERMS, np.int32)
     w, fed = np.empty(MAX_TERMS, np.float32), np.empty(MAX_TERMS, np.float32)
     for row in range(slot_ids.shape[0]):
@@ -226,8 +247,9 @@ def decide_rows(
             entropy = max(math.log(mass) - x / mass, 0.0) if mass > 0 else 0.0
             token = _think(
                 top_logits[row, 0], top_ids[row, 0], sum_raw[row, 0], mass, entropy, token,
-                seeds[slot], position, p, floats[slot], stop_ids[slot], state[slot], end, special,
-                kept, w, fed, entry_ids[ledger_row], entry_weights[ledger_row],
+                seeds[slot], position, p, floats[slot], stop_ids[slot], state[slot],
+                state_floats[slot], start, end, natural_end, special, kept, w, fed,
+                entry_ids[ledger_row], entry_weights[ledger_row],
                 counts[ledger_row], record_ids[row], record_values[row],
             )  # fmt: skip
             sampled[row] = token

@@ -8,16 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..engine.jit import njit
-from ..layout import FloatParam, IntParam, Policy
+from ..layout import FloatParam, IntParam, Policy, State
 
 _SOFT, _ROUTER, _RANDOM = int(Policy.SOFT), int(Policy.THINKROUTER), int(Policy.RANDOM)
 _ADAPTIVE, _STOCHASTIC = int(Policy.ADAPTIVE_GREEDY), int(Policy.STOCHASTIC)
-_MOI, _SELAR = int(Policy.MOI), int(Policy.SELAR)
+_MOI, _SELAR, _SWI = int(Policy.MOI), int(Policy.SELAR), int(Policy.SWI)
 _POLICY, _TOP_N = int(IntParam.POLICY), int(IntParam.TOP_N)
 _T, _NEG_INF = int(FloatParam.TEMPERATURE), np.float32(-np.inf)
 _TAU, _SHARE = int(FloatParam.THRESHOLD), int(FloatParam.SOFT_SHARE)
 _GUMBEL_T, _BETA = int(FloatParam.GUMBEL_TEMPERATURE), int(FloatParam.BETA)
 _GATE, _PUSH = int(FloatParam.ENTROPY_THRESHOLD), int(FloatParam.PUSH_OFF)
+_PROMPT, _MAX_TOKENS = int(IntParam.PROMPT_LEN), int(IntParam.MAX_TOKENS)
+_WINDOW, _ENTER, _EXIT = (
+    int(IntParam.WINDOW),
+    int(FloatParam.ENTER_BLEND),
+    int(FloatParam.EXIT_BLEND),
+)
+_REFERENCE, _STAY, _SWITCHES = int(State.REFERENCE), int(State.STAY), int(State.SWITCHES)
 _COIN = 0x9E3779B9  # no token id
 
 
@@ -96,6 +103,35 @@ def _moi(
 
 
 @njit()
+def _swi(
+    entropy: float,
+    index: int,
+    ints: NDArray[np.int32],
+    floats: NDArray[np.float32],
+    state: NDArray[np.int32],
+    state_floats: NDArray[np.float32],
+) -> tuple[bool, bool, float]:
+    """Whether the step feeds a mixture, whether it leaves soft, and the mixture's share of it."""
+    stay, reference = state[_STAY], state_floats[_REFERENCE]
+    leaves = stay < 0 and entropy < reference
+    enters = stay > 0 and stay >= ints[_WINDOW] and entropy > reference
+    if stay == 0 or leaves or enters:
+        state_floats[_REFERENCE] = entropy
+    if leaves:
+        state[_STAY] = 1
+        state[_SWITCHES] += 1
+    elif stay == 0 or enters:
+        state[_STAY] = -1
+    else:
+        state[_STAY] += -1 if stay < 0 else 1
+    blend = 1.0
+    if leaves or enters:
+        first = float(floats[_EXIT] if leaves else floats[_ENTER])
+        blend = first + (1 - first) * min(index / ints[_MAX_TOKENS], 1.0)
+    return stay <= 0 or enters, leaves, blend
+
+
+@njit()
 def choose(
     top: NDArray[np.float32],
     ids: NDArray[np.int32],
@@ -103,16 +139,22 @@ def choose(
     n: int,
     token: int,
     p_max: float,
+    entropy: float,
     seed: int,
     position: int,
     ints: NDArray[np.int32],
     floats: NDArray[np.float32],
+    state: NDArray[np.int32],
+    state_floats: NDArray[np.float32],
+    start: NDArray[np.int32],
+    end: NDArray[np.int32],
     fed: NDArray[np.float32],
 ) -> tuple[bool, int, int]:
     """Whether the slot's policy asks for a soft step, the token to record, the number of terms.
 
     The mixture has `n` components, the best candidate first; `fed` gets the weights to feed, and
-    `ids` a term of the policy's own behind them. `top` holds the candidates' logits.
+    `ids` a term of the policy's own behind them. `top` holds the candidates' logits,
+    `state_floats` the bits of `state`; `start` and `end` are the markers as the model writes them.
     """
     policy, is_sure = ints[_POLICY], p_max >= floats[_TAU]
     fed[:n] = w[:n]
@@ -130,6 +172,16 @@ def choose(
             fed[i] *= 1 + push
         fed[0] -= push
         return True, ids[0], n
+    if policy == _SWI:
+        is_soft, leaves, blend = _swi(
+            entropy, position - ints[_PROMPT], ints, floats, state, state_floats
+        )
+        if not is_soft or not blend < 1:
+            return is_soft, token, n
+        for i in range(n):
+            fed[i] *= blend
+        ids[n], fed[n] = end[0] if leaves else start[0], 1 - blend
+        return True, token, n + 1
     u = float(_bits(seed, position, _COIN)) * 2.0**-24
     is_soft = (
         policy == _SOFT
