@@ -7,11 +7,11 @@ import triton
 import triton.language as tl
 
 from .backend import uses_triton
-from .confidence import insert, nothing, pack, unpack_index, unpack_value
 from .cpu.decide import decide_rows
 from .layout import (
     FORCED_LOGIT,
     MAX_STOP_IDS,
+    MAX_TERMS,
     MAX_TOP_N,
     RECORD_EXTRA,
     Confidence,
@@ -26,51 +26,27 @@ from .layout import (
     Slots,
     State,
 )
+from .mixture import is_banned, merge, mixture
+from .policies import choose, switch
 
 _NONE = tl.constexpr(int(Policy.NONE))
-_SOFT_POLICY = tl.constexpr(int(Policy.SOFT))
-_ROUTER = tl.constexpr(int(Policy.THINKROUTER))
-_RANDOM = tl.constexpr(int(Policy.RANDOM))
-_ADAPTIVE = tl.constexpr(int(Policy.ADAPTIVE_GREEDY))
 _BEFORE, _THINK = tl.constexpr(int(Phase.BEFORE)), tl.constexpr(int(Phase.THINK))
 _ANSWER = tl.constexpr(int(Phase.ANSWER))
 _SOFT, _DISCRETE = tl.constexpr(int(Route.SOFT)), tl.constexpr(int(Route.DISCRETE))
 _FORCED = tl.constexpr(int(Route.FORCED))
-_POLICY, _TOP_N = tl.constexpr(int(IntParam.POLICY)), tl.constexpr(int(IntParam.TOP_N))
-_TOP_K, _RAW = tl.constexpr(int(IntParam.TOP_K)), tl.constexpr(int(IntParam.RAW_CONFIDENCE))
+_POLICY, _RAW = tl.constexpr(int(IntParam.POLICY)), tl.constexpr(int(IntParam.RAW_CONFIDENCE))
 _COLD_STEPS = tl.constexpr(int(IntParam.COLD_STEPS))
+_CLOSE_AT = tl.constexpr(int(IntParam.CLOSE_AT))
 _ROW, _PROMPT = tl.constexpr(int(IntParam.LEDGER_ROW)), tl.constexpr(int(IntParam.PROMPT_LEN))
-_NUM_STOPS = tl.constexpr(int(IntParam.NUM_STOP_IDS))
-_TAU, _T = tl.constexpr(int(FloatParam.THRESHOLD)), tl.constexpr(int(FloatParam.TEMPERATURE))
-_TOP_P, _MIN_P = tl.constexpr(int(FloatParam.TOP_P)), tl.constexpr(int(FloatParam.MIN_P))
+_WIDTH = tl.constexpr(int(IntParam.WIDTH))
+_T = tl.constexpr(int(FloatParam.TEMPERATURE))
 _COLD_H = tl.constexpr(int(FloatParam.COLD_ENTROPY))
-_SHARE = tl.constexpr(int(FloatParam.SOFT_SHARE))
 _PHASE, _COLD = tl.constexpr(int(State.PHASE)), tl.constexpr(int(State.COLD_COUNT))
 _FORCING = tl.constexpr(int(State.FORCING))
+_REFERENCE, _STAY = tl.constexpr(int(State.REFERENCE)), tl.constexpr(int(State.STAY))
+_SWITCHES, _SWI = tl.constexpr(int(State.SWITCHES)), tl.constexpr(int(Policy.SWI))
+_BUDGET = tl.constexpr(int(IntParam.SWITCH_BUDGET))
 _FORCED_LOGIT = tl.constexpr(FORCED_LOGIT)
-
-
-@triton.jit
-def _coin(seed, position):
-    s = seed.to(tl.uint64, bitcast=True)
-    h = (s & 0xFFFFFFFF).to(tl.uint32) ^ (s >> 32).to(tl.uint32)
-    h ^= position.to(tl.uint32)
-    h = (h ^ (h >> 16)) * 0x85EBCA6B
-    h = (h ^ (h >> 13)) * 0xC2B2AE35
-    h ^= h >> 16
-    h ^= 0x9E3779B9
-    h = (h ^ (h >> 16)) * 0x85EBCA6B
-    h = (h ^ (h >> 13)) * 0xC2B2AE35
-    h ^= h >> 16
-    return (h >> 8).to(tl.int32).to(tl.float32) * 5.9604644775390625e-08
-
-
-@triton.jit
-def _wants_soft(policy, p_max, threshold, share, u):
-    soft = policy == _SOFT_POLICY
-    soft |= (policy == _ROUTER) & (p_max >= threshold)
-    soft |= (policy == _RANDOM) & (u < share)
-    return soft
 
 
 @triton.jit
@@ -87,62 +63,38 @@ def _ends_with(tokens_ptr, position, token, marker_ptr, n: tl.constexpr):
 
 
 @triton.jit
-def _merge(
-    top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, t,
-    SPLITS: tl.constexpr, PADDED: tl.constexpr, TOP: tl.constexpr,
-):  # fmt: skip
-    """Fold the splits of a row: candidates in order, sums, entropy."""
-    lanes = tl.arange(0, PADDED * TOP)
-    inside = lanes < SPLITS * TOP
-    values = tl.load(top_logits_ptr + row * SPLITS * TOP + lanes, mask=inside, other=float("-inf"))
-    ids = tl.load(top_ids_ptr + row * SPLITS * TOP + lanes, mask=inside, other=0)
-    keys = pack(values, ids)
-    if SPLITS > 1:
-        # A split's list ends in equal (-inf, 0) keys, which no real key falls below.
-        keys = tl.sort(insert(nothing(TOP), keys), descending=True)
-    splits = tl.arange(0, PADDED)
-    real = splits < SPLITS
-    at = row * SPLITS + splits
-    maxes = tl.load(max_ptr + at, mask=real, other=float("-inf"))
-    live = maxes > float("-inf")
-    top_max = tl.maximum(tl.max(maxes, axis=0), -3.0e38)  # finite, so that -inf - it is no NaN
-    shift = tl.where(live, maxes - top_max, 0.0)
-    x = shift / t
-    raw = tl.load(sum_raw_ptr + at, mask=real & live, other=0.0)
-    mix = tl.load(sum_mix_ptr + at, mask=real & live, other=0.0)
-    xmix = tl.load(sum_xmix_ptr + at, mask=real & live, other=0.0)
-    sum_raw = tl.sum(raw * tl.exp(shift), axis=0)
-    sum_mix = tl.sum(mix * tl.exp(x), axis=0)
-    sum_xmix = tl.sum(tl.exp(x) * (xmix + x * mix), axis=0)
-    safe = tl.maximum(sum_mix, 1e-30)
-    entropy = tl.where(sum_mix > 0, tl.maximum(tl.log(safe) - sum_xmix / safe, 0.0), 0.0)
-    top = unpack_value(keys)
-    top_ids = tl.where(top > float("-inf"), unpack_index(keys), 0)
-    return top, top_ids, sum_raw, sum_mix, entropy
+def _is_over(cold, switches, index, budget, ints_ptr):
+    """Whether thinking must end: by Cold Stop, by the switch budget, or for the answer's sake."""
+    cold_steps = tl.load(ints_ptr + _COLD_STEPS)
+    switch_budget = tl.load(ints_ptr + _BUDGET)
+    # A thinking budget that is writing the end marker is early enough, and would be cut off.
+    late = (index >= tl.load(ints_ptr + _CLOSE_AT)) & (budget == 0)
+    spent = (switch_budget > 0) & (switches >= switch_budget)
+    return late | spent | ((cold_steps > 0) & (cold >= cold_steps))
 
 
 @triton.jit
-def _mixture(
-    top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr, special_ptr,
-    TOP: tl.constexpr, STOPS: tl.constexpr,
-):  # fmt: skip
-    """The filters on softmax(z / T), renormalised: what is kept, its weights, what is banned."""
-    lanes = tl.arange(0, TOP)
-    mass = tl.maximum(sum_mix, 1e-30)
-    first = tl.maximum(tl.max(top, axis=0), -3.0e38)
-    p = tl.where(top > float("-inf"), tl.exp((top - first) / t), 0.0) / mass
-    top_k = tl.load(ints_ptr + _TOP_K)
-    limit = tl.minimum(tl.where(top_k > 0, top_k, TOP), tl.load(ints_ptr + _TOP_N))
-    keep = (lanes < limit) & (tl.cumsum(p, axis=0) - p < tl.load(floats_ptr + _TOP_P))
-    keep &= p >= tl.load(floats_ptr + _MIN_P) * tl.max(p, axis=0)
-    stop_lanes = tl.arange(0, STOPS)
-    is_real = stop_lanes < tl.load(ints_ptr + _NUM_STOPS)
-    stops = tl.load(stop_ids_ptr + stop_lanes, mask=is_real, other=-1)
-    is_stop = tl.max((ids[:, None] == stops[None, :]).to(tl.int32), axis=1)
-    banned = (tl.load(special_ptr + ids) != 0) | (is_stop != 0)
-    keep = ((keep & (banned == 0)) | (lanes == 0)) & (p > 0)
-    w = tl.where(keep, p, 0.0)
-    return keep, w / tl.maximum(tl.sum(w, axis=0), 1e-30), banned
+def _store_terms(ids_ptr, weights_ptr, ids, w, keep, own, own_w, ROOM: tl.constexpr):
+    """Store the first ROOM of the kept terms, then the policy's own; returns how many."""
+    place = tl.cumsum(keep.to(tl.int32), axis=0) - 1
+    kept = tl.sum(keep.to(tl.int32), axis=0)
+    shown = keep & (place < ROOM)
+    tl.store(ids_ptr + place, ids.to(ids_ptr.dtype.element_ty), mask=shown)
+    tl.store(weights_ptr + place, w, mask=shown)
+    has_own = (own >= 0) & (kept < ROOM)
+    tl.store(ids_ptr + kept, own.to(ids_ptr.dtype.element_ty), mask=has_own)
+    tl.store(weights_ptr + kept, own_w, mask=has_own)
+    return tl.minimum(kept, ROOM) + has_own.to(tl.int32)
+
+
+@triton.jit
+def _store_state(ptr, phase, cold, forcing, reference, stay, switches):
+    tl.store(ptr + _PHASE, phase)
+    tl.store(ptr + _COLD, cold)
+    tl.store(ptr + _FORCING, forcing)
+    tl.store(ptr + _REFERENCE, reference.to(tl.int32, bitcast=True))
+    tl.store(ptr + _STAY, stay)
+    tl.store(ptr + _SWITCHES, switches)
 
 
 @triton.jit
@@ -155,7 +107,7 @@ def _decide_kernel(
     num_ints: tl.constexpr, num_floats: tl.constexpr, num_state: tl.constexpr,
     START: tl.constexpr, END: tl.constexpr, NATURAL_END: tl.constexpr,
     SPLITS: tl.constexpr, PADDED: tl.constexpr, TOP: tl.constexpr, STOPS: tl.constexpr,
-    RECORD: tl.constexpr, EXTRA: tl.constexpr,
+    RECORD: tl.constexpr, EXTRA: tl.constexpr, TERMS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     record_ids_ptr += row * RECORD
@@ -175,77 +127,77 @@ def _decide_kernel(
     ledger_row = tl.load(ints_ptr + _ROW).to(tl.int64)
     token = tl.load(sampled_ptr + row)
     phase = tl.load(state_ptr + _PHASE)
-    cold = tl.load(state_ptr + _COLD)
-    forcing = tl.load(state_ptr + _FORCING)
+    cold, forcing = tl.load(state_ptr + _COLD), tl.load(state_ptr + _FORCING)
+    reference = tl.load(state_ptr + _REFERENCE).to(tl.float32, bitcast=True)
+    stay, switches = tl.load(state_ptr + _STAY), tl.load(state_ptr + _SWITCHES)
     tokens_ptr += slot * tokens_stride
+    stop_ids_ptr += slot * STOPS
     count = 0
     if phase == _THINK:
         t = tl.load(floats_ptr + _T)
-        top, ids, sum_raw, sum_mix, entropy = _merge(
+        top, ids, sum_raw, sum_mix, entropy = merge(
             top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, t,
             SPLITS, PADDED, TOP,
         )  # fmt: skip
-        lanes = tl.arange(0, TOP)
         first = tl.max(top, axis=0)
         some = first > float("-inf")
-        best = tl.sum(tl.where(lanes == 0, ids, 0), axis=0).to(tl.int64)
+        best = tl.sum(tl.where(tl.arange(0, TOP) == 0, ids, 0), axis=0).to(tl.int64)
         mass = tl.where(tl.load(ints_ptr + _RAW) == 1, sum_raw, sum_mix)
         p_max = tl.where(some, 1.0 / tl.maximum(mass, 1.0), 0.0)
 
-        keep, w, banned = _mixture(
-            top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr + slot * STOPS, special_ptr,
-            TOP, STOPS,
-        )  # fmt: skip
-        kept = tl.sum(keep.to(tl.int32), axis=0)
-        place = tl.cumsum(keep.to(tl.int32), axis=0) - 1
-
-        # Route and token.
-        cold = tl.where(some & (entropy < tl.load(floats_ptr + _COLD_H)), cold + 1, 0)
-        cold_steps = tl.load(ints_ptr + _COLD_STEPS)
-        force = some & ((forcing > 0) | ((cold_steps > 0) & (cold >= cold_steps)))
-        budget = first >= _FORCED_LOGIT
-        u = _coin(tl.load(seeds_ptr + slot), position)
-        soft = some & _wants_soft(
-            policy, p_max, tl.load(floats_ptr + _TAU), tl.load(floats_ptr + _SHARE), u
+        keep, w = mixture(
+            top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr, special_ptr, TOP, STOPS
         )
-        hard = some & (policy == _ADAPTIVE) & (p_max >= tl.load(floats_ptr + _TAU))
-        token = tl.where(soft | hard | budget, best, token)
+
+        cold = tl.where(some & (entropy < tl.load(floats_ptr + _COLD_H)), cold + 1, 0)
+        budget = first >= _FORCED_LOGIT
+        force = some & ((forcing > 0) | _is_over(cold, switches, index, budget, ints_ptr))
+        soft, picked, fed, own, own_w = choose(
+            policy, top, ids, keep, w, token, p_max, tl.load(seeds_ptr + slot), position,
+            ints_ptr, floats_ptr,
+        )  # fmt: skip
+        if (policy == _SWI) & some & (force == 0) & (budget == 0):
+            soft, share, own, reference, stay, switches = switch(
+                entropy, position, reference, stay, switches, tl.load(start_ptr),
+                tl.load(natural_end_ptr), ints_ptr, floats_ptr,
+            )  # fmt: skip
+            fed, own_w = share * w, 1 - share
+        token = tl.where(some, picked, token)
+        banned = is_banned(best, ints_ptr, stop_ids_ptr, special_ptr, STOPS)
+        banned |= is_banned(token, ints_ptr, stop_ids_ptr, special_ptr, STOPS)
+        route = tl.where(some & soft & (banned == 0), _SOFT, _DISCRETE)
+        token = tl.where(budget, best, token)
         if END > 0:
             token = tl.where(force, tl.load(end_ptr + forcing).to(tl.int64), token)
-        best_banned = tl.sum(tl.where(lanes == 0, banned.to(tl.int32), 0), axis=0)
-        route = tl.where(soft & (best_banned == 0), _SOFT, _DISCRETE)
         route = tl.where(force | budget, _FORCED, route)
+        w = tl.where(route == _SOFT, fed, w)
+        own = tl.where(route == _SOFT, own, -1)
         forcing = tl.where(force, forcing + 1, forcing)
 
         # Ledger and record.
         if route == _SOFT:
-            count = kept
-            entry = ledger_row * entries_stride + index * tl.load(ints_ptr + _TOP_N) + place
-            tl.store(entry_ids_ptr + entry, ids, mask=keep)
-            tl.store(entry_weights_ptr + entry, w, mask=keep)
-        width = tl.minimum(kept, RECORD - EXTRA)
+            entry = ledger_row * entries_stride + index * tl.load(ints_ptr + _WIDTH)
+            count = _store_terms(
+                entry_ids_ptr + entry, entry_weights_ptr + entry, ids, w, keep, own, own_w, TERMS
+            )
+        width = _store_terms(
+            record_ids_ptr + 2, record_values_ptr + 2, ids, w, keep, own, own_w, RECORD - EXTRA
+        )
         tl.store(record_ids_ptr, (route + 8 * width).to(tl.int64))
         tl.store(record_values_ptr, p_max)
         tl.store(record_values_ptr + 1, entropy)
-        shown = keep & (place < width)
-        tl.store(record_ids_ptr + 2 + place, ids.to(tl.int64), mask=shown)
-        tl.store(record_values_ptr + 2 + place, w, mask=shown)
         tl.store(sampled_ptr + row, token)
         ended = _ends_with(tokens_ptr, position, token, natural_end_ptr, NATURAL_END)
         if ended | (forcing >= END):  # or the whole forced marker is out, recognised or not
-            phase = _ANSWER
-            cold, forcing = 0, 0
+            phase, cold, forcing, stay, switches = _ANSWER, 0, 0, 0, 0
+            reference = tl.zeros((), tl.float32)
     elif phase == _BEFORE:  # noqa: SIM102 (Triton evaluates both sides of an `and`)
         if _ends_with(tokens_ptr, position, token, start_ptr, START):
             phase = _THINK
     tl.store(counts_ptr + ledger_row * counts_stride + index, count)
     ledger_state_ptr += (ledger_row * counts_stride + index) * num_state
-    tl.store(state_ptr + _PHASE, phase)
-    tl.store(state_ptr + _COLD, cold)
-    tl.store(state_ptr + _FORCING, forcing)
-    tl.store(ledger_state_ptr + _PHASE, phase)
-    tl.store(ledger_state_ptr + _COLD, cold)
-    tl.store(ledger_state_ptr + _FORCING, forcing)
+    _store_state(state_ptr, phase, cold, forcing, reference, stay, switches)
+    _store_state(ledger_state_ptr, phase, cold, forcing, reference, stay, switches)
 
 
 def decide(
@@ -263,7 +215,7 @@ def decide(
 ) -> None:
     """See `reference.decide`."""
     if not uses_triton(sampled.device):
-        decide_rows(
+        return decide_rows(
             conf.top_logits.numpy(), conf.top_ids.numpy(), conf.sum_raw.numpy(),
             conf.sum_mix.numpy(), conf.sum_xmix.numpy(), sampled.numpy(), slot_ids.numpy(),
             positions.numpy(), prefill_lens.numpy(), seeds.numpy(), tokens.numpy(),
@@ -273,7 +225,6 @@ def decide(
             markers.end.numpy(), markers.natural_end.numpy(), markers.special.numpy(),
             record.ids.numpy(), record.values.numpy(),
         )  # fmt: skip
-        return
     splits = conf.max.shape[1]
     _decide_kernel[(sampled.shape[0],)](
         conf.top_logits, conf.top_ids, conf.max, conf.sum_raw, conf.sum_mix, conf.sum_xmix,
@@ -286,5 +237,6 @@ def decide(
         num_state=slots.state.shape[1], START=markers.start.shape[0],
         END=markers.end.shape[0], NATURAL_END=markers.natural_end.shape[0], SPLITS=splits,
         PADDED=triton.next_power_of_2(splits), TOP=MAX_TOP_N, STOPS=MAX_STOP_IDS,
-        RECORD=record.ids.shape[1], EXTRA=RECORD_EXTRA, num_warps=1,
+        RECORD=record.ids.shape[1], EXTRA=RECORD_EXTRA, TERMS=MAX_TERMS, num_warps=1,
     )  # fmt: skip
+    return None

@@ -11,7 +11,9 @@ from enum import IntEnum
 import torch
 
 MAX_TOP_N = 32  # components of one mixture, and the width of every candidate list
+MAX_TERMS = MAX_TOP_N + 1  # what a step feeds: the mixture, and a token of the policy's own
 MAX_STOP_IDS = 32  # stop ids of one request that the kernels compare with
+NEVER = 2**31 - 1
 MAX_LOGIT = 1.0e30  # a logit above it, such as +inf, reads as it
 FORCED_LOGIT = 5.0e8  # vLLM's thinking budget forces a token by writing 1e9 into its logit
 
@@ -25,6 +27,10 @@ class Policy(IntEnum):
     RANDOM = 3
     ADAPTIVE_GREEDY = 4
     OBSERVE = 5  # never soft: the record of an explicit request
+    STOCHASTIC = 6
+    MOI = 7
+    SELAR = 8
+    SWI = 9
 
 
 class Phase(IntEnum):
@@ -55,6 +61,11 @@ class IntParam(IntEnum):
     LEDGER_ROW = 5
     PROMPT_LEN = 6
     NUM_STOP_IDS = 7
+    WIDTH = 8  # entries of a ledger position: TOP_N, and one for a term of the policy's own
+    CLOSE_AT = 9  # the generated position from which on thinking is forced to end; NEVER: off
+    MAX_TOKENS = 10
+    WINDOW = 11  # steps in discrete before a switch back
+    SWITCH_BUDGET = 12  # 0: off
 
 
 class FloatParam(IntEnum):
@@ -66,6 +77,12 @@ class FloatParam(IntEnum):
     MIN_P = 3
     COLD_ENTROPY = 4  # nats
     SOFT_SHARE = 5
+    GUMBEL_TEMPERATURE = 6
+    BETA = 7
+    ENTROPY_THRESHOLD = 8  # of the entropy of the best TOP_N candidates over its maximum
+    PUSH_OFF = 9
+    ENTER_BLEND = 10
+    EXIT_BLEND = 11
 
 
 class State(IntEnum):
@@ -74,6 +91,9 @@ class State(IntEnum):
     PHASE = 0
     COLD_COUNT = 1  # consecutive steps with an entropy below COLD_ENTROPY
     FORCING = 2  # how many tokens of the end marker have been forced so far
+    REFERENCE = 3  # swi: the entropy at the last switch, a float32's bits
+    STAY = 4  # swi: steps since then, negative while soft; 0 before the first step
+    SWITCHES = 5  # swi: from soft to discrete
 
 
 NUM_INT_PARAMS = len(IntParam)
@@ -94,7 +114,7 @@ class Slots:
 
 @dataclass(frozen=True)
 class LedgerTensors:
-    """Every soft input of every live request: position g of a row has its entries at g * top_n."""
+    """Every soft input of every live request: position g of a row has its entries at g * WIDTH."""
 
     ids: torch.Tensor  # int32 [rows, entries]
     weights: torch.Tensor  # float32 [rows, entries]

@@ -11,10 +11,10 @@ import triton.language as tl
 
 from .backend import uses_triton
 from .cpu.mix import find_soft
-from .layout import MAX_TOP_N, IntParam, LedgerTensors, Policy, Slots
+from .layout import MAX_TERMS, IntParam, LedgerTensors, Policy, Slots
 
 _NONE = tl.constexpr(int(Policy.NONE))
-_POLICY, _TOP_N = tl.constexpr(int(IntParam.POLICY)), tl.constexpr(int(IntParam.TOP_N))
+_POLICY, _WIDTH = tl.constexpr(int(IntParam.POLICY)), tl.constexpr(int(IntParam.WIDTH))
 _ROW, _PROMPT = tl.constexpr(int(IntParam.LEDGER_ROW)), tl.constexpr(int(IntParam.PROMPT_LEN))
 
 
@@ -46,7 +46,7 @@ def _mix_kernel(
     if tl.load(ints_ptr + _POLICY) == _NONE:
         return
     ledger_row = tl.load(ints_ptr + _ROW).to(tl.int64)
-    top_n = tl.load(ints_ptr + _TOP_N)
+    width = tl.load(ints_ptr + _WIDTH)
     prompt_len = tl.load(ints_ptr + _PROMPT)
     start = tl.load(starts_ptr + row)
     end = tl.load(starts_ptr + row + 1)
@@ -58,15 +58,15 @@ def _mix_kernel(
         index = tl.load(positions_ptr + t) - prompt_len
         count = tl.load(counts_ptr + ledger_row * counts_stride + index)
         if count > 0:
-            entry = ledger_row * entries_stride + index.to(tl.int64) * top_n
+            entry = ledger_row * entries_stride + index.to(tl.int64) * width
             total = tl.zeros((BLOCK,), tl.float32)
             for j in range(count):
                 token = tl.load(ids_ptr + entry + j).to(tl.int64) - vocab_start
                 # A row of another rank's vocabulary shard reads nothing.
-                width = tl.where((token >= 0) & (token < vocab_rows), hidden_size, 0)
+                readable = tl.where((token >= 0) & (token < vocab_rows), hidden_size, 0)
                 weight = tl.load(weights_ptr + entry + j)
                 values = tl.load(
-                    table_ptr + token * table_stride + offs, mask=offs < width, other=0.0
+                    table_ptr + token * table_stride + offs, mask=offs < readable, other=0.0
                 )
                 total += weight * values.to(tl.float32)
             total *= scale
@@ -116,8 +116,8 @@ def _mix_cpu(
     vocab_start: int,
 ) -> None:
     hits = torch.empty(embeds.shape[0], dtype=torch.int64)
-    ids = torch.empty((embeds.shape[0], MAX_TOP_N), dtype=torch.int64)
-    weights = torch.empty((embeds.shape[0], MAX_TOP_N), dtype=torch.float32)
+    ids = torch.empty((embeds.shape[0], MAX_TERMS), dtype=torch.int64)
+    weights = torch.empty((embeds.shape[0], MAX_TERMS), dtype=torch.float32)
     n, widest = find_soft(
         slot_ids.numpy(), query_start_loc.numpy(), positions.numpy(), slots.ints.numpy(),
         ledger.ids.numpy(), ledger.weights.numpy(), ledger.counts.numpy(), vocab_start,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -24,6 +24,7 @@ from .layout import (
     Slots,
     State,
 )
+from .reference_policies import Choice, View, choose, mixture_weights
 
 
 def is_active(slots: Slots, slot: int) -> bool:
@@ -67,18 +68,6 @@ def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Co
     return out
 
 
-def coin(seed: int, position: int) -> float:
-    """Uniform number in [0, 1) of a request's seed and a position (murmur3's finaliser, twice)."""
-    mask = 0xFFFFFFFF
-    h = ((seed & mask) ^ ((seed >> 32) & mask)) & mask
-    for word in (position & mask, 0x9E3779B9):
-        h = (h ^ word) & mask
-        h = ((h ^ (h >> 16)) * 0x85EBCA6B) & mask
-        h = ((h ^ (h >> 13)) * 0xC2B2AE35) & mask
-        h = (h ^ (h >> 16)) & mask
-    return float(h >> 8) * 2.0**-24
-
-
 def merge(
     conf: Confidence, row: int, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor, float, float, float]:
@@ -96,35 +85,6 @@ def merge(
     sum_xmix = float((x.exp() * (conf.sum_xmix[row][live] + x * conf.sum_mix[row][live])).sum())
     entropy = max(math.log(sum_mix) - sum_xmix / sum_mix, 0.0) if sum_mix > 0 else 0.0
     return top[order], ids[order], sum_raw, sum_mix, entropy
-
-
-def mixture_weights(
-    top: torch.Tensor, sum_mix: float, slots: Slots, slot: int, banned: torch.Tensor
-) -> torch.Tensor:
-    """float32 [MAX_TOP_N] weights of the candidates: the filters on softmax(z/T), renormalised.
-
-    Kept: rank below top_k and top_n, probability mass ahead of it below top_p, probability at least
-    min_p times the largest, and not special unless it is the largest.
-    """
-    floats, ints = slots.floats[slot], slots.ints[slot]
-    p = ((top - top[0]) / floats[FloatParam.TEMPERATURE]).exp() / sum_mix
-    rank = torch.arange(MAX_TOP_N)
-    top_k = int(ints[IntParam.TOP_K]) or MAX_TOP_N
-    keep = (rank < min(top_k, int(ints[IntParam.TOP_N]))) & (top > -math.inf)
-    keep &= (p.cumsum(0) - p < floats[FloatParam.TOP_P]) & (p >= floats[FloatParam.MIN_P] * p[0])
-    keep &= ~banned
-    keep[0] = True
-    w = torch.where(keep, p, torch.zeros_like(p))
-    return w / w.sum()
-
-
-def wants_soft(policy: int, p_max: float, threshold: float, share: float, u: float) -> bool:
-    """Whether a policy asks for a soft step (ThinkRouter, 2602.11683: soft unless p_max < tau)."""
-    if policy == Policy.SOFT:
-        return True
-    if policy == Policy.THINKROUTER:
-        return p_max >= threshold
-    return policy == Policy.RANDOM and u < share
 
 
 def ends_with(tokens: torch.Tensor, position: int, token: int, marker: torch.Tensor) -> bool:
@@ -166,10 +126,10 @@ def decide(
         at = (ints[IntParam.LEDGER_ROW], position - ints[IntParam.PROMPT_LEN])
         ledger.counts[at] = 0
         if is_active(slots, slot):
-            step = _Step(row, slot, int(sampled[row]), coin(int(seeds[slot]), position), *at)
+            step = _Step(row, slot, int(sampled[row]), int(seeds[slot]), position, *at)
             sampled[row] = token = _think(step, conf, slots, ledger, markers, record)
             if ends_with(tokens[slot], position, token, markers.natural_end):
-                slots.state[slot] = torch.tensor([Phase.ANSWER, 0, 0])
+                _answer(slots.state[slot])
         elif int(slots.state[slot, State.PHASE]) == Phase.BEFORE and ends_with(
             tokens[slot], position, int(sampled[row]), markers.start
         ):
@@ -184,7 +144,8 @@ class _Step:
     row: int
     slot: int
     sampled: int
-    u: float
+    seed: int
+    position: int
     ledger_row: int
     index: int
 
@@ -205,61 +166,73 @@ def _think(
     p_max = 1.0 / max(sum_raw if raw else sum_mix, 1.0)
     if top[0] == -math.inf:
         p_max = entropy = 0.0  # the sampled token stands, and there is nothing to be sure of
-    stops = slots.stop_ids[step.slot, : int(ints[IntParam.NUM_STOP_IDS])]
-    banned = (markers.special[ids.long()] != 0) | torch.isin(ids, stops)
-    weights = mixture_weights(top, sum_mix, slots, step.slot, banned)
+    stops = slots.stop_ids[step.slot, : int(ints[IntParam.NUM_STOP_IDS])].long()
+    never_mixed = markers.special != 0
+    never_mixed[stops[stops < never_mixed.numel()]] = True
+    weights = mixture_weights(top, sum_mix, slots, step.slot, never_mixed[ids.long()])
     if top[0] == -math.inf:
         weights = torch.zeros_like(weights)
-    best = (float(top[0]), int(ids[0]), bool(banned[0]))
-    token, route = _choose(step, best, p_max, entropy, slots, markers)
     kept = weights > 0
+    view = View(
+        ids[kept], weights[kept], top, step.sampled, p_max, entropy, step.seed, step.position,
+        ints, floats, slots.state[step.slot], markers,
+    )  # fmt: skip
+    route, choice = _choose(view, float(top[0]), never_mixed)
     if route == Route.SOFT:
-        start = step.index * int(ints[IntParam.TOP_N])
-        entry = slice(start, start + int(kept.sum()))
-        ledger.counts[step.ledger_row, step.index] = int(kept.sum())
-        ledger.ids[step.ledger_row, entry] = ids[kept]
-        ledger.weights[step.ledger_row, entry] = weights[kept]
-    width = min(int(kept.sum()), record.ids.shape[1] - RECORD_EXTRA)
+        _write_entry(step, choice, int(ints[IntParam.WIDTH]), ledger)
+    width = min(choice.ids.numel(), record.ids.shape[1] - RECORD_EXTRA)
     record.ids[step.row, 0] = int(route) + 8 * width
     record.values[step.row, 0], record.values[step.row, 1] = p_max, entropy
-    record.ids[step.row, 2 : 2 + width] = ids[kept][:width].long()
-    record.values[step.row, 2 : 2 + width] = weights[kept][:width]
-    return token
+    record.ids[step.row, 2 : 2 + width] = choice.ids[:width].long()
+    record.values[step.row, 2 : 2 + width] = choice.weights[:width]
+    return choice.token
 
 
-def _choose(
-    step: _Step,
-    best: tuple[float, int, bool],
-    p_max: float,
-    entropy: float,
-    slots: Slots,
-    markers: Markers,
-) -> tuple[int, Route]:
-    """The recorded token and the route, from the best candidate's logit, id and ban."""
-    ints, floats, state = (x[step.slot] for x in (slots.ints, slots.floats, slots.state))
-    logit, best_id, is_banned = best
-    policy = int(ints[IntParam.POLICY])
-    threshold, share = float(floats[FloatParam.THRESHOLD]), float(floats[FloatParam.SOFT_SHARE])
-    is_cold = logit > -math.inf and entropy < floats[FloatParam.COLD_ENTROPY]
+def _answer(state: torch.Tensor) -> None:
+    """Thinking is over: nothing but the phase is left of a slot's state."""
+    state[:] = 0
+    state[State.PHASE] = Phase.ANSWER
+
+
+def _write_entry(step: _Step, fed: Choice, width: int, ledger: LedgerTensors) -> None:
+    start, count = step.index * width, fed.ids.numel()
+    ledger.counts[step.ledger_row, step.index] = count
+    ledger.ids[step.ledger_row, start : start + count] = fed.ids
+    ledger.weights[step.ledger_row, start : start + count] = fed.weights
+
+
+def _choose(view: View, logit: float, never_mixed: torch.Tensor) -> tuple[Route, Choice]:
+    """The route, and what to record and feed; forced ends and special tokens overrule the policy.
+
+    Args:
+        logit: of the best candidate, -inf where nothing is allowed; never_mixed: bool [vocab_size].
+    """
+    state, end = view.state, view.markers.end
+    hard = Choice(view.sampled, False, view.ids, view.weights)
+    is_cold = logit > -math.inf and view.entropy < view.floats[FloatParam.COLD_ENTROPY]
     cold = int(state[State.COLD_COUNT]) + 1 if is_cold else 0
     forcing = int(state[State.FORCING])
-    token, route = step.sampled, Route.DISCRETE
-    if logit == -math.inf:
-        pass
-    elif forcing > 0 or 0 < int(ints[IntParam.COLD_STEPS]) <= cold:
-        token, route = int(markers.end[forcing]), Route.FORCED
-        forcing += 1
-    elif logit >= FORCED_LOGIT:
-        token, route = best_id, Route.FORCED
-    elif wants_soft(policy, p_max, threshold, share, step.u):
-        token, route = best_id, Route.DISCRETE if is_banned else Route.SOFT
-    elif policy == Policy.ADAPTIVE_GREEDY and p_max >= threshold:
-        token = best_id
     state[State.COLD_COUNT] = cold
-    state[State.FORCING] = forcing
-    if forcing >= markers.end.numel() > 0:  # the whole marker is out, recognised as an end or not
-        slots.state[step.slot] = torch.tensor([Phase.ANSWER, 0, 0])
-    return token, route
+    if logit == -math.inf:
+        return Route.DISCRETE, hard
+    index = view.position - int(view.ints[IntParam.PROMPT_LEN])
+    # A budget that is writing the end marker is early enough, and would be cut off.
+    is_late = index >= int(view.ints[IntParam.CLOSE_AT]) and logit < FORCED_LOGIT
+    is_sure = 0 < int(view.ints[IntParam.COLD_STEPS]) <= cold
+    has_switched = 0 < int(view.ints[IntParam.SWITCH_BUDGET]) <= int(state[State.SWITCHES])
+    if forcing > 0 or is_late or is_sure or has_switched:
+        state[State.FORCING] = forcing + 1
+        if forcing + 1 >= end.numel():  # all of it is out, recognised as an end or not
+            _answer(state)
+        return Route.FORCED, replace(hard, token=int(end[forcing]))
+    if logit >= FORCED_LOGIT:
+        return Route.FORCED, replace(hard, token=int(view.ids[0]))
+    choice = choose(view)
+    if not choice.is_soft:
+        return Route.DISCRETE, choice
+    if never_mixed[view.ids[0]] or never_mixed[choice.token]:
+        return Route.DISCRETE, replace(hard, token=choice.token)
+    return Route.SOFT, choice
 
 
 def mix(
@@ -286,7 +259,7 @@ def mix(
         ints = slots.ints[slot]
         if int(ints[IntParam.POLICY]) == Policy.NONE:
             continue
-        ledger_row, n = int(ints[IntParam.LEDGER_ROW]), int(ints[IntParam.TOP_N])
+        ledger_row, n = int(ints[IntParam.LEDGER_ROW]), int(ints[IntParam.WIDTH])
         for t in range(starts[row], starts[row + 1]):
             index = int(positions[t]) - int(ints[IntParam.PROMPT_LEN])
             count = int(ledger.counts[ledger_row, index]) if index >= 0 else 0

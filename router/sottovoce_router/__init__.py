@@ -5,12 +5,11 @@ from .errors import InvalidValueError, RoutingError, UnknownKeyError, Unsupporte
 from .params import (
     REQUEST_KEYS,
     SOFT_SAMPLING_DEFAULTS,
-    ColdStop,
     RoutingParams,
     parse,
     parse_routing,
 )
-from .policies import DEFAULT_POLICY, MODES, POLICIES
+from .policies import DEFAULT_POLICY, MODES, POLICIES, ColdStop
 from .record import Step
 
 __all__ = [

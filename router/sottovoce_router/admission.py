@@ -30,7 +30,7 @@ def admit(request: Any, capabilities: Capabilities) -> None:
     if not any(key in extra for key in REQUEST_KEYS):
         return
     params = parse(extra)
-    if params.policy == "observe" and capabilities.refusal:
+    if params.policy == "observe" and not params.min_answer_tokens and capabilities.refusal:
         return
     if params.policy is None:
         return
@@ -61,6 +61,9 @@ def _shorten(request: Any, params: RoutingParams, capabilities: Capabilities) ->
     ):
         fits = capabilities.max_tokens(params)
         sampling.max_tokens = min(sampling.max_tokens or fits, fits)
+    if params.min_answer_tokens:  # counted from where generation ends, which the context may bound
+        room = max(capabilities.max_model_len - len(prompt), 1)
+        sampling.max_tokens = min(sampling.max_tokens, room)
 
 
 def is_soft_capable(sampling: Any) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sottovoce_kernels import MAX_STOP_IDS
 from sottovoce_kernels.engine import CpuTriton
+from sottovoce_kernels.layout import NUM_STATE
 
 from .errors import InvalidValueError, PluginError, UnsupportedModeError
 from .params import RoutingParams
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LEDGER_TOP_N = 10  # entries a ledger position holds on average
 DEFAULT_LEDGER_GIB = 4.0
-_LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 16  # per position: entries, count and state
+_LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 4 + 4 * NUM_STATE  # a position: entries, count, state
 
 
 @dataclass(frozen=True)
@@ -72,17 +73,21 @@ class Capabilities:
     ledger_positions: int
     max_model_len: int
     lacks_prompt_embeds: bool = False  # a CPU's kernels do not read them
+    num_end_tokens: int = 1  # of what is written to end thinking
+    has_anchors: bool = True  # each marker is one token, whose embedding may be blended in
 
     @classmethod
     def from_config(cls, config: VllmConfig) -> Capabilities:
         """Read an engine's configuration."""
-        positions = ledger_positions(config)
+        positions, markers = ledger_positions(config), marker_ids(config)
         return cls(
             refusal=_refusal(config),
             ledger_entries=positions * DEFAULT_LEDGER_TOP_N,
             ledger_positions=positions,
             max_model_len=int(config.model_config.max_model_len),
             lacks_prompt_embeds=_lacks_prompt_embeds(),
+            num_end_tokens=len(markers.end) if markers else 0,
+            has_anchors=markers is not None and len(markers.start) == len(markers.natural_end) == 1,
         )
 
     @property
@@ -92,7 +97,7 @@ class Capabilities:
 
     def max_tokens(self, params: RoutingParams) -> int:
         """Tokens that a row of the ledger holds for a request; a traced explicit one writes too."""
-        return min(self.ledger_positions, self.ledger_entries // params.top_n)
+        return min(self.ledger_positions, self.ledger_entries // params.num_terms)
 
     def check(self, params: RoutingParams, sampling: SamplingParams) -> None:
         """Refuse what this engine cannot serve; an untraced explicit request needs nothing of ours.
@@ -103,22 +108,42 @@ class Capabilities:
         if params.policy is None:
             return
         if self.refusal:
+            if not params.is_soft_capable:
+                key = "routing.min_answer_tokens"
+                raise UnsupportedModeError(params.min_answer_tokens, self.refusal, key)
             raise UnsupportedModeError(params.mode, self.refusal)
         fits = self.max_tokens(params)
         if (sampling.max_tokens or 0) > fits:
-            lower, leave_out = "lower routing.top_n", "leave out include_reasoning_trace"
+            lower = "lower routing.top_n"
+            extra = "include_reasoning_trace" if params.trace else "routing.min_answer_tokens"
             raise InvalidValueError(
                 "max_tokens",
                 sampling.max_tokens,
                 f"is more than the {fits} tokens that the ledger holds at routing.top_n "
                 f"{params.top_n}; lower it, "
-                f"{lower if params.is_soft_capable else leave_out}, or raise --ledger-gib",
+                f"{lower if params.is_soft_capable else f'leave out {extra}'}, or raise --ledger-gib",
             )
+        if params.policy == "swi" and not self.has_anchors:
+            raise InvalidValueError(
+                "routing.policy",
+                "swi",
+                "blends in markers of one token each, and this model's have more; use another policy",
+            )
+        self._check_answer(params.min_answer_tokens, sampling.max_tokens)
         if len(sampling.all_stop_token_ids) > MAX_STOP_IDS:
             raise InvalidValueError(
                 "stop_token_ids",
                 len(sampling.all_stop_token_ids),
                 f"is more than the {MAX_STOP_IDS} stop tokens of a soft or traced request; send fewer",
+            )
+
+    def _check_answer(self, kept: int, max_tokens: int | None) -> None:
+        if kept and max_tokens is not None and kept + self.num_end_tokens > max_tokens:
+            raise InvalidValueError(
+                "routing.min_answer_tokens",
+                kept,
+                f"and the {self.num_end_tokens} that end thinking are more than max_tokens, "
+                f"{max_tokens}; lower it or raise max_tokens",
             )
 
 

@@ -7,7 +7,6 @@ where `routing` may be a JSON string.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -16,7 +15,17 @@ from typing import Any
 from sottovoce_kernels import MAX_TOP_N
 
 from .errors import InvalidValueError, UnknownKeyError
-from .policies import DEFAULT_POLICY, MODES, POLICIES, PolicySpec
+from .policies import (
+    ALWAYS_READ,
+    COLD_STOP,
+    DEFAULT_POLICY,
+    MODES,
+    NO_COLD_STOP,
+    POLICIES,
+    ColdStop,
+    PolicySpec,
+)
+from .values import flag, integer, number, one_of, share, temperature
 
 REQUEST_KEYS = ("reasoning_mode", "routing", "shortcuts", "include_reasoning_trace")
 _NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
@@ -32,16 +41,8 @@ SOFT_SAMPLING_DEFAULTS: dict[str, float | int] = {
 
 
 @dataclass(frozen=True)
-class ColdStop:
-    """Force the end marker after `steps` thinking steps in a row of an entropy below `entropy`."""
-
-    entropy: float = 0.01  # nats
-    steps: int = 256  # 0: off
-
-
-@dataclass(frozen=True)
 class RoutingParams:
-    """One request's mode and policy; `explicit` has none unless it is traced."""
+    """One request's mode and policy; `explicit` has none unless it is traced or bounded."""
 
     mode: str = "explicit"
     policy: str | None = None
@@ -50,7 +51,18 @@ class RoutingParams:
     top_n: int = 10
     mix_temperature: float | None = None  # None: the sampling temperature, 1.0 where that is 0
     soft_share: float = 0.5
-    cold_stop: ColdStop = ColdStop()
+    cold_stop: ColdStop = COLD_STOP
+    gumbel_temperature: float = 0.5
+    beta: float = 1.0
+    phase: str = "think"
+    entropy_threshold: float = 0.5
+    push_off: float = 1.0
+    mix: str = "top_n"
+    window: int = 512  # steps
+    enter_blend: float = 1.0
+    exit_blend: float = 0.7
+    switch_budget: int = 0  # 0: off
+    min_answer_tokens: int = 0
     trace: bool = False
 
     @property
@@ -64,9 +76,14 @@ class RoutingParams:
         assert self.policy is not None
         return POLICIES[self.policy]
 
+    @property
+    def num_terms(self) -> int:
+        """The most terms that a step feeds, which is what a position takes of the ledger."""
+        return self.top_n + self.spec.num_own_terms
+
     def as_routing(self) -> dict[str, Any]:
-        """The `routing` object of a request that spells all of it out."""
-        return {key: value for key, value in asdict(self).items() if key in _PARSERS}
+        """The `routing` object of a request that spells out all that its policy reads."""
+        return {key: value for key, value in asdict(self).items() if key in self.spec.reads}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only, as they cross to the engine process."""
@@ -78,71 +95,63 @@ class RoutingParams:
         return cls(**{**data, "cold_stop": ColdStop(**data["cold_stop"])})
 
 
-def _number(param: str, value: Any, accepts: Callable[[float], bool], remedy: str) -> float:
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    # Also false for NaN, infinity, and integers that no float holds.
-    if not is_number or not abs(value) <= sys.float_info.max or not accepts(value):
-        raise InvalidValueError(param, value, remedy)
-    return float(value)
-
-
-def _integer(param: str, value: Any, low: int, high: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not low <= value <= high:
-        raise InvalidValueError(param, value, f"must be an integer from {low} to {high}")
-    return value
-
-
-def _one_of(param: str, value: Any, options: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in options:
-        raise InvalidValueError(param, value, f"must be one of {list(options)}")
-    return value
-
-
-def _flag(param: str, value: Any) -> bool:
-    # vllm_xargs carries numbers and strings only, so 0 and 1 stand for false and true there.
-    if value not in (True, False):
-        raise InvalidValueError(param, value, "must be true or false")
-    return bool(value)
-
-
 def _cold_stop(value: Any) -> ColdStop:
     if value is None or value is False:
-        return ColdStop(steps=0)
+        return NO_COLD_STOP
     table = _table("routing.cold_stop", value)
     known = ["entropy", "steps"]
     _refuse_unknown("routing.cold_stop", table, known)
-    default = ColdStop()
     return ColdStop(
-        entropy=_number(
+        entropy=number(
             "routing.cold_stop.entropy",
-            table.get("entropy", default.entropy),
+            table.get("entropy", COLD_STOP.entropy),
             lambda x: x >= 0,
             "must be a number of nats, 0 or more",
         ),
-        steps=_integer("routing.cold_stop.steps", table.get("steps", default.steps), 0, 2**31 - 1),
+        steps=integer("routing.cold_stop.steps", table.get("steps", COLD_STOP.steps), 0, 2**31 - 1),
     )
 
 
-def _share(name: str) -> Callable[[Any], float]:
-    return lambda value: _number(
-        f"routing.{name}", value, lambda x: 0 <= x <= 1, "must be a number from 0 to 1"
-    )
+def _phase(value: Any) -> str:
+    if one_of("routing.phase", value, ("think", "all")) == "all":
+        remedy = "is not served: the answer is always discrete; use think or leave it out"
+        raise InvalidValueError("routing.phase", value, remedy)
+    return "think"
+
+
+def _mix(value: Any) -> str:
+    if one_of("routing.mix", value, ("top_n", "full")) == "full":
+        remedy = f"is not served: a mixture has at most {MAX_TOP_N} components; use top_n"
+        raise InvalidValueError("routing.mix", value, remedy)
+    return "top_n"
 
 
 # `observe` belongs to traced explicit requests and is nobody's to choose.
 _CHOSEN = tuple(name for name, spec in POLICIES.items() if spec.mode != "explicit")
 _PARSERS: dict[str, Callable[[Any], Any]] = {
-    "policy": lambda v: _one_of("routing.policy", v, _CHOSEN),
-    "threshold": lambda v: _number(
+    "policy": lambda v: one_of("routing.policy", v, _CHOSEN),
+    "threshold": lambda v: number(
         "routing.threshold", v, lambda x: 0 < x <= 1, "must be a number in (0, 1]"
     ),
-    "confidence": lambda v: _one_of("routing.confidence", v, ("tempered", "raw")),
-    "top_n": lambda v: _integer("routing.top_n", v, 1, MAX_TOP_N),
-    # As vLLM's own temperature: the reciprocal of a much lower one is no float32.
-    "mix_temperature": lambda v: _number(
-        "routing.mix_temperature", v, lambda x: 0.01 <= x <= 100, "must be from 0.01 to 100"
+    "confidence": lambda v: one_of("routing.confidence", v, ("tempered", "raw")),
+    "top_n": lambda v: integer("routing.top_n", v, 1, MAX_TOP_N),
+    "mix_temperature": lambda v: temperature("routing.mix_temperature", v),
+    "soft_share": lambda v: share("routing.soft_share", v),
+    "gumbel_temperature": lambda v: temperature("routing.gumbel_temperature", v),
+    "beta": lambda v: number(
+        "routing.beta", v, lambda x: 0 <= x <= 100, "must be a number from 0 to 100"
     ),
-    "soft_share": _share("soft_share"),
+    "phase": _phase,
+    "entropy_threshold": lambda v: share("routing.entropy_threshold", v),
+    "push_off": lambda v: number(
+        "routing.push_off", v, lambda x: 0 <= x <= 10, "must be a number from 0 to 10"
+    ),
+    "mix": _mix,
+    "window": lambda v: integer("routing.window", v, 1, 2**31 - 1),
+    "enter_blend": lambda v: share("routing.enter_blend", v),
+    "exit_blend": lambda v: share("routing.exit_blend", v),
+    "switch_budget": lambda v: integer("routing.switch_budget", v, 0, 2**31 - 1),
+    "min_answer_tokens": lambda v: integer("routing.min_answer_tokens", v, 0, 2**31 - 1),
     "cold_stop": _cold_stop,
 }
 
@@ -162,6 +171,14 @@ def _refuse_unknown(param: str, table: Mapping[str, Any], known: list[str]) -> N
     for key in table:
         if key not in known:
             raise UnknownKeyError(f"{param}.{key}", known)
+
+
+def _refuse_unread(spec: PolicySpec, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if key not in spec.reads:
+            readers = [name for name, other in POLICIES.items() if key in other.reads]
+            remedy = f"is not read by policy {spec.name}, but by {readers}; leave it out"
+            raise InvalidValueError(f"routing.{key}", value, remedy)
 
 
 def parse_routing(value: Any) -> dict[str, Any]:
@@ -189,26 +206,30 @@ def parse(request: Mapping[str, Any], defaults: Mapping[str, Any] = _NO_DEFAULTS
         RoutingError: naming the key, the value and the remedy.
     """
     given = {key: request[key] for key in REQUEST_KEYS if request.get(key) is not None}
-    mode = _one_of("reasoning_mode", given.get("reasoning_mode", "explicit"), MODES)
+    mode = one_of("reasoning_mode", given.get("reasoning_mode", "explicit"), MODES)
     values = parse_routing(given.get("routing", {}))
-    trace = _flag("include_reasoning_trace", given.get("include_reasoning_trace", False))
+    trace = flag("include_reasoning_trace", given.get("include_reasoning_trace", False))
     if "shortcuts" in given:
         raise InvalidValueError(
             "shortcuts", given["shortcuts"], "needs a model with shortcut weights; leave it out"
         )
     if mode == "explicit":
-        if values:
+        if not values.keys() <= ALWAYS_READ:
             raise InvalidValueError(
                 "routing",
                 given["routing"],
                 "needs reasoning_mode latent or routed; leave it out or set one",
             )
-        off = ColdStop(steps=0)
-        return RoutingParams(policy="observe" if trace else None, cold_stop=off, trace=trace)
-    values = {**defaults, **values}
+        policy = "observe" if trace or values.get("min_answer_tokens") else None
+        return RoutingParams(policy=policy, cold_stop=NO_COLD_STOP, trace=trace, **values)
     policy = values.pop("policy", DEFAULT_POLICY[mode])
     if POLICIES[policy].mode != mode:
         fitting = [name for name, spec in POLICIES.items() if spec.mode == mode]
         remedy = f"is not for {mode}; use one of {fitting}"
         raise InvalidValueError("routing.policy", policy, remedy)
+    spec = POLICIES[policy]
+    _refuse_unread(spec, values)
+    # What a policy's own source sets is closer to it than the defaults of all soft modes.
+    read = {key: value for key, value in defaults.items() if key in spec.reads}
+    values = {**read, **spec.defaults, **values}
     return RoutingParams(mode=mode, policy=policy, trace=trace, **values)

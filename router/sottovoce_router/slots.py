@@ -21,7 +21,7 @@ from sottovoce_kernels import (
     Slots,
     State,
 )
-from sottovoce_kernels.layout import NUM_FLOAT_PARAMS, NUM_INT_PARAMS, NUM_STATE
+from sottovoce_kernels.layout import NEVER, NUM_FLOAT_PARAMS, NUM_INT_PARAMS, NUM_STATE
 
 from .capabilities import MarkerIds
 from .ledger import Ledger
@@ -29,6 +29,13 @@ from .params import RoutingParams
 from .phases import phase_at_end
 
 logger = init_logger("vllm.sottovoce.slots")
+
+
+def _close_at(params: RoutingParams, sampling: SamplingParams, markers: MarkerIds) -> int:
+    """The generated position at which the end marker must begin, to leave room for the answer."""
+    if not params.min_answer_tokens or sampling.max_tokens is None:
+        return NEVER
+    return max(int(sampling.max_tokens) - params.min_answer_tokens - len(markers.end), 0)
 
 
 class SlotTable:
@@ -87,6 +94,7 @@ class SlotTable:
             logger.warning("no ledger row is free: request %s runs as explicit", req_id)
             return
         self._write(slot, params, sampling, row, prompt_len)
+        self._ints.np[slot, IntParam.CLOSE_AT] = _close_at(params, sampling, markers)
         self._slot_of[req_id] = slot
         if is_resumed:
             self._resumed.append((slot, row, len(tokens) - prompt_len - 1))
@@ -99,7 +107,8 @@ class SlotTable:
         ints, floats = self._ints.np[slot], self._floats.np[slot]
         # Ids that no vocabulary has are no int32 either, and never generated.
         stops = sorted(i for i in sampling.all_stop_token_ids if 0 <= i < 2**31)
-        temperature = params.mix_temperature or sampling.temperature or 1.0
+        reads_temperature = "mix_temperature" in params.spec.reads
+        tempered = params.mix_temperature or sampling.temperature or 1.0
         ints[IntParam.POLICY] = params.spec.code
         ints[IntParam.TOP_N] = params.top_n
         ints[IntParam.TOP_K] = min(max(sampling.top_k, 0), MAX_TOP_N)  # more filters nothing
@@ -108,15 +117,25 @@ class SlotTable:
         ints[IntParam.LEDGER_ROW] = row
         ints[IntParam.PROMPT_LEN] = prompt_len
         ints[IntParam.NUM_STOP_IDS] = len(stops)
+        ints[IntParam.WIDTH] = params.num_terms
+        ints[IntParam.MAX_TOKENS] = sampling.max_tokens or NEVER
+        ints[IntParam.WINDOW] = params.window
+        ints[IntParam.SWITCH_BUDGET] = params.switch_budget
         floats[FloatParam.THRESHOLD] = params.threshold
-        floats[FloatParam.TEMPERATURE] = temperature
+        floats[FloatParam.TEMPERATURE] = tempered if reads_temperature else 1.0
         floats[FloatParam.TOP_P] = sampling.top_p
         floats[FloatParam.MIN_P] = sampling.min_p
         floats[FloatParam.COLD_ENTROPY] = params.cold_stop.entropy
         floats[FloatParam.SOFT_SHARE] = params.soft_share
+        floats[FloatParam.GUMBEL_TEMPERATURE] = params.gumbel_temperature
+        floats[FloatParam.BETA] = params.beta
+        floats[FloatParam.ENTROPY_THRESHOLD] = params.entropy_threshold
+        floats[FloatParam.PUSH_OFF] = params.push_off
+        floats[FloatParam.ENTER_BLEND] = params.enter_blend
+        floats[FloatParam.EXIT_BLEND] = params.exit_blend
         self._stops.np[slot, : len(stops)] = stops
         self.has_policy[slot] = True
-        self.trace_top_n[slot] = params.top_n if params.trace else 0
+        self.trace_top_n[slot] = params.num_terms if params.trace else 0
         self._dirty = True
 
     def apply_staged_writes(self) -> None:

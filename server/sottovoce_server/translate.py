@@ -69,7 +69,7 @@ def _requested(body: Mapping[str, Any], default_mode: str) -> dict[str, Any]:
 def _xargs(params: RoutingParams) -> dict[str, Any]:
     """The same keys in the scalar types that `vllm_xargs` carries."""
     out: dict[str, Any] = {"reasoning_mode": params.mode}
-    if params.is_soft_capable:
+    if params.is_soft_capable or params.min_answer_tokens:
         out["routing"] = json.dumps(params.as_routing())
     if params.trace:
         out["include_reasoning_trace"] = 1
@@ -80,7 +80,8 @@ def _check(params: RoutingParams, body: Mapping[str, Any], capabilities: Capabil
     if params.is_soft_capable and capabilities.refusal:
         raise UnsupportedModeError(params.mode, capabilities.refusal)
     if body.get("use_beam_search") and params.policy is not None:
-        asked = f"reasoning_mode {params.mode}" if params.is_soft_capable else "a reasoning trace"
+        extra = "a reasoning trace" if params.trace else "routing.min_answer_tokens"
+        asked = f"reasoning_mode {params.mode}" if params.is_soft_capable else extra
         raise InvalidValueError("use_beam_search", True, f"is not served with {asked}; drop one")
 
 

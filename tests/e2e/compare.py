@@ -14,7 +14,15 @@ P_MAX_TOLERANCE = 1e-4
 ENTROPY_TOLERANCE = 1e-3  # nats; an entropy sums over the vocabulary
 MAX_TIE_SHARE = 0.03  # of the compared requests; rounding is rarely to blame
 
-_MODES = {None: "explicit", "soft": "latent"}
+_READS: dict[str, tuple[str, ...]] = {  # of a request's fields, besides the mixture's
+    "thinkrouter": ("threshold", "confidence"),
+    "adaptive_greedy": ("threshold", "confidence"),
+    "stochastic": ("gumbel_temperature",),
+    "moi": ("beta",),
+    "selar": ("entropy_threshold", "push_off"),
+    "swi": ("window", "enter_blend", "exit_blend", "switch_budget"),
+}
+_MODES = {None: "explicit", "soft": "latent", "stochastic": "latent", "moi": "latent"}
 
 
 def prompt_of(request: Request, trace: bool = True, arrives: int = 0, **more: Any) -> Prompt:
@@ -26,12 +34,13 @@ def prompt_of(request: Request, trace: bool = True, arrives: int = 0, **more: An
         extra["reasoning_mode"] = _MODES.get(request.policy, "routed")
         extra["routing"] = {
             "policy": request.policy,
-            "threshold": request.threshold,
-            "confidence": request.confidence,
             "top_n": request.top_n,
-            "mix_temperature": request.mix_temperature,
+            "mix_temperature": None if request.policy == "swi" else request.mix_temperature,
             "cold_stop": {"entropy": request.cold_entropy, "steps": request.cold_steps},
+            **{key: getattr(request, key) for key in _READS.get(request.policy, ())},
         }
+    if request.min_answer:
+        extra.setdefault("routing", {})["min_answer_tokens"] = request.min_answer
     if request.budget is not None:
         sampling["thinking_token_budget"] = request.budget
     sampling |= {"ignore_eos": True, "extra_args": extra} | more

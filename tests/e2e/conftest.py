@@ -16,6 +16,7 @@ from e2e.loop import Model
 # By configuration, so that few hosts and engines are started.
 _ORDER = (
     "truth",
+    "policies",
     "batch",
     "features",
     "prefix_cache",

@@ -1,4 +1,4 @@
-"""Soft Thinking and ThinkRouter as a plain float32 transformers loop.
+"""The policies as a plain float32 transformers loop.
 
 Written from papers.md and design.md section 5 alone: it shares no line with the plugin, so that
 agreement with the engine means something.
@@ -7,47 +7,34 @@ agreement with the engine means something.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from e2e.noise import gumbel_noise
+from e2e.policies import Switching, choose, switch, switched, winning
+from e2e.request import (
+    Doubles,
+    Floats,
+    Request,
+    entropy_of,
+    filters,
+    log,
+    mixture,
+    scores,
+    softmax,
+    spread_of,
+    tempered,
+)
 from e2e.steps import Step
-
-Floats = NDArray[np.float32]
-Doubles = NDArray[np.float64]
 
 TIE_LOGPROB = 1e-4  # two candidates' log-probabilities (design.md section 6)
 TIE_PROBABILITY = (
     1e-5  # p_max against tau, a mass against top-p, an entropy against Cold Stop's bar
 )
-
-
-@dataclass(frozen=True)
-class Request:
-    """What decides a request's tokens; the defaults are Soft Thinking's."""
-
-    prompt: tuple[int, ...]
-    policy: str | None = "soft"  # soft, thinkrouter, adaptive_greedy; None: explicit
-    threshold: float = 0.7
-    confidence: str = "tempered"
-    temperature: float = 0.6
-    top_p: float = 0.95
-    top_k: int = 30
-    min_p: float = 0.001
-    top_n: int = 10
-    mix_temperature: float | None = None
-    seed: int = 0
-    max_tokens: int = 128
-    cold_entropy: float = 0.01
-    cold_steps: int = 256
-    budget: int | None = None
-    forced_end: tuple[int, ...] = ()  # what closes thinking by force; the end marker if empty
 
 
 class Model:
@@ -94,66 +81,6 @@ class Model:
         return out.logits.float().numpy(), out.past_key_values
 
 
-def softmax(z: Floats) -> Doubles:
-    """In double precision, of float32 logits."""
-    e = np.exp((z - z.max()).astype(np.float64))
-    p: Doubles = e / e.sum()
-    return p
-
-
-def log(p: Doubles) -> Doubles:
-    """log p, and minus infinity where p is 0."""
-    return np.log(p, out=np.full_like(p, -np.inf), where=p > 0)
-
-
-def entropy_of(p: Doubles) -> float:
-    """In nats."""
-    q = p[p > 0]
-    return float(-(q * np.log(q)).sum())
-
-
-def tempered(request: Request, z: Floats) -> Doubles:
-    """p = softmax(z / T_mix); T_mix is the request's temperature, and 1 where that is 0."""
-    return softmax(z / np.float32(request.mix_temperature or request.temperature or 1.0))
-
-
-def scores(request: Request, z: Floats, position: int) -> Floats:
-    """What vLLM takes the argmax of: temperature, min-p, top-k and top-p, in that order, then noise."""
-    if request.temperature == 0:
-        return z
-    x = (z / np.float32(request.temperature)).astype(np.float32)
-    order = np.argsort(-x, kind="stable")
-    best = x[order]
-    kept = best >= best[0] + math.log(request.min_p) if request.min_p > 0 else best > -np.inf
-    if 0 < request.top_k < z.size:
-        kept &= best >= best[request.top_k - 1]
-    p = softmax(np.where(kept, best, np.float32(-np.inf)))
-    kept &= p.cumsum() - p < request.top_p
-    survivors = order[kept]
-    out = np.full(z.size, -np.inf, np.float32)
-    out[survivors] = (x + gumbel_noise(request.seed, position, z.size))[survivors]
-    return out
-
-
-def filters(request: Request) -> tuple[int, float, float]:
-    """How many candidates, top-p and min-p of the mixture; vLLM drops filters of greedy requests."""
-    if request.temperature == 0:
-        return request.top_n, 1.0, 0.0
-    return min(request.top_k or request.top_n, request.top_n), request.top_p, request.min_p
-
-
-def mixture(request: Request, p: Doubles, never_mixed: frozenset[int]) -> dict[int, float]:
-    """The renormalised weights, best first. Ties go to the lowest id."""
-    limit, top_p, min_p = filters(request)
-    order = np.argsort(-p, kind="stable")[:limit]
-    q = p[order]
-    kept = (q.cumsum() - q < top_p) & (q >= min_p * q[0]) & (q > 0)
-    kept &= np.array([int(i) not in never_mixed for i in order])
-    kept[0] = True
-    total = q[kept].sum()
-    return {int(i): float(w / total) for i, w in zip(order[kept], q[kept], strict=True)}
-
-
 @dataclass
 class _Thinking:
     """Where a request stands in its thinking phase."""
@@ -163,6 +90,7 @@ class _Thinking:
     has_ended: bool = False
     cold: int = 0  # thinking steps in a row that were sure of themselves
     forced: int = 0  # tokens of the forced end that were written
+    switching: Switching = field(default_factory=Switching)
 
     @classmethod
     def of(cls, model: Model, prompt: tuple[int, ...]) -> _Thinking:
@@ -188,23 +116,32 @@ def _step(model: Model, request: Request, z: Floats, position: int, state: _Thin
         z = z.copy()
         z[ending[state.forced]] = 1e9
     sampled = int(scores(request, z, position).argmax())
-    if not state.is_open or request.policy is None:
+    last_start = request.max_tokens - len(ending) - request.min_answer
+    is_late = request.min_answer > 0 and position + 1 - len(request.prompt) >= last_start
+    if not state.is_open:
         return Step(sampled)
+    if request.policy is None:
+        state.forced += is_late or state.forced > 0
+        return Step(ending[state.forced - 1], "forced") if state.forced else Step(sampled)
     p = tempered(request, z)
     p_max = float((softmax(z) if request.confidence == "raw" else p).max())
     entropy = entropy_of(p)
     step = Step(sampled, "discrete", p_max, entropy, mixture(request, p, model.special))
-    best = int(p.argmax())
     state.cold = state.cold + 1 if entropy < request.cold_entropy else 0
-    is_sure = request.policy == "soft" or p_max >= request.threshold
-    if state.forced or is_over_budget or 0 < request.cold_steps <= state.cold:
+    is_spent = 0 < request.switch_budget <= state.switching.num_left
+    is_sure = 0 < request.cold_steps <= state.cold
+    if state.forced or is_over_budget or is_late or is_spent or is_sure:
         state.forced += 1
-        step = replace(step, token=ending[state.forced - 1], route="forced")
-    elif is_sure and request.policy in ("soft", "thinkrouter"):
-        step = replace(step, token=best, route="discrete" if best in model.special else "soft")
-    elif is_sure and request.policy == "adaptive_greedy":
-        step = replace(step, token=best)
-    return step
+        return replace(step, token=ending[state.forced - 1], route="forced")
+    token, fed = choose(request, step, p, sampled, position)
+    if request.policy == "swi":
+        switch(request, entropy, state.switching)
+        done = (position + 1 - len(request.prompt)) / request.max_tokens
+        markers = (model.start, model.end)
+        fed = switched(request, step.weights, state.switching, done, markers)
+    if not fed or {token, int(p.argmax())} & model.special:
+        return replace(step, token=token)
+    return replace(step, token=token, route="soft", weights=fed)
 
 
 def generate(model: Model, requests: list[Request]) -> list[list[Step]]:
@@ -246,16 +183,16 @@ class CloseCalls:
     """The decisions at one step that rounding could turn."""
 
     tokens: tuple[frozenset[int], ...]  # sets of tokens within a tie of the best: mixed, sampled
-    boundaries: frozenset[str]  # of threshold, filter, entropy
+    boundaries: frozenset[str]  # of threshold, filter, entropy, spread
 
 
 def close_calls(request: Request, z: Floats, index: int) -> CloseCalls:
     """How close the decisions of step `index` are, whose logits are `z`."""
-    p = tempered(request, z)
-    noised = scores(request, z, len(request.prompt) - 1 + index)
-    tokens = tuple(
-        frozenset(np.flatnonzero(s >= s.max() - TIE_LOGPROB).tolist()) for s in (log(p), noised)
-    )
+    p, position = tempered(request, z), len(request.prompt) - 1 + index
+    rivals = [log(p), scores(request, z, position)]
+    if request.policy == "stochastic":
+        rivals.append(winning(request, mixture(request, p, frozenset()), position, z.size))
+    tokens = tuple(frozenset(np.flatnonzero(s >= s.max() - TIE_LOGPROB).tolist()) for s in rivals)
     near: set[str] = set()
     p_max = float((softmax(z) if request.confidence == "raw" else p).max())
     entropy = entropy_of(p)
@@ -263,6 +200,8 @@ def close_calls(request: Request, z: Floats, index: int) -> CloseCalls:
         near.add("threshold")
     if abs(entropy - request.cold_entropy) <= TIE_PROBABILITY:
         near.add("entropy")
+    if abs(spread_of(p, request.top_n) - request.entropy_threshold) <= TIE_PROBABILITY:
+        near.add("spread")
     if _is_near_filter(request, p):
         near.add("filter")
     return CloseCalls(tokens, frozenset(near))

@@ -1,6 +1,8 @@
-"""The noise of vLLM's Gumbel-max sampling, so that a loop can draw the tokens that the engine draws."""
+"""The noise of vLLM's Gumbel-max sampling and of the policies: a loop draws what the engine draws."""
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,3 +29,17 @@ def gumbel_noise(seed: int, position: int, vocab_size: int) -> Floats:
     h ^= h >> np.uint32(16)
     u = (h.astype(np.float64) + 0.5) * 2.0**-32
     return (-np.log(-np.log1p(-u))).astype(np.float32)
+
+
+def _finalised(h: int) -> int:
+    """murmur3's last steps, on 32 bits."""
+    h = ((h ^ (h >> 16)) * 0x85EBCA6B) % 2**32
+    h = ((h ^ (h >> 13)) * 0xC2B2AE35) % 2**32
+    return h ^ (h >> 16)
+
+
+def mixture_noise(seed: int, position: int, token: int) -> float:
+    """The Gumbel noise of a mixture's component, for the token that is recorded at a position."""
+    folded = (seed % 2**32) ^ ((seed >> 32) % 2**32)
+    h = _finalised(_finalised(folded ^ position) ^ token)
+    return -math.log(-math.log(((h >> 9) + 0.5) / 2**23))

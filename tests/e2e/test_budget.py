@@ -95,3 +95,28 @@ def test_a_phrase_of_many_tokens_is_written_whole(
         assert counts["forced"] == len(phrase) - 1  # what follows the marker belongs to the answer
         first = routes_of(steps).index("forced")
         assert tuple(step.token for step in steps)[first:][: len(phrase) - 1] == phrase[:-1]
+
+
+@pytest.mark.parametrize("phrase", [None, PHRASE])
+def test_the_answer_keeps_its_tokens_in_every_mode(
+    engines: Engines, tally: Tally, llama: Model, phrase: str | None
+) -> None:
+    """The end marker begins as late as it may; an ended phase is left alone."""
+    prompt = llama.prompt(QUESTION)
+    ending = llama.encode(phrase) if phrase else (llama.end,)
+    more = {"max_tokens": NUM_STEPS, "min_answer": 15, "forced_end": ending}
+    policies = (None, "soft", "thinkrouter", "moi")
+    asked = [Request(prompt, policy, seed=3, cold_steps=0, **more) for policy in policies]
+    options = {"reasoning_config": {"reasoning_end_str": phrase}} if phrase else {}
+    batch = engines.start(llama.path, **options).run([prompt_of(request) for request in asked])
+    first = NUM_STEPS - 15 - len(ending)
+    for request, truth, result in zip(asked, generate(llama, asked), batch.results, strict=True):
+        tokens = [step.token for step in result.only.steps]
+        if request.policy is None:
+            assert tokens == [step.token for step in truth]
+        else:
+            tally.compare(llama, request, truth, result.only.steps)
+        if llama.end not in tokens[:first]:
+            assert routes_of(result.only.steps)[first] == "forced"
+            assert tuple(tokens[first : first + len(ending) - 1]) == ending[:-1]
+        assert llama.end in tokens[: NUM_STEPS - 15]

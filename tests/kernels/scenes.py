@@ -55,16 +55,31 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         ints[s, IntParam.LEDGER_ROW] = num_slots - 1 - s
         ints[s, IntParam.PROMPT_LEN] = 5
         ints[s, IntParam.NUM_STOP_IDS] = s % 3
+        ints[s, IntParam.MAX_TOKENS] = PAGE
+        ints[s, IntParam.WINDOW] = (1, 3, 512)[s % 3]
+        ints[s, IntParam.SWITCH_BUDGET] = (0, 2)[s % 2]
+        ints[s, IntParam.CLOSE_AT] = 30 if s % 7 == 3 else layout.NEVER
+        ints[s, IntParam.WIDTH] = ints[s, IntParam.TOP_N] + 1
         floats[s, FloatParam.THRESHOLD] = (0.3, 0.6, 0.9)[s % 3]
         floats[s, FloatParam.TEMPERATURE] = (0.6, 1.0, 1.7)[s % 3]
         floats[s, FloatParam.TOP_P] = (1.0, 0.95, 0.5)[(s // 3) % 3]
         floats[s, FloatParam.MIN_P] = (0.0, 0.001, 0.2)[(s // 2) % 3]
         floats[s, FloatParam.COLD_ENTROPY] = (0.01, 2.0)[(s // 5) % 2]
         floats[s, FloatParam.SOFT_SHARE] = 0.5
+        floats[s, FloatParam.GUMBEL_TEMPERATURE] = (0.5, 1.0)[s % 2]
+        floats[s, FloatParam.BETA] = (1.0, 0.0, 2.5)[s % 3]
+        floats[s, FloatParam.ENTROPY_THRESHOLD] = (0.5, 0.2)[s % 2]
+        floats[s, FloatParam.PUSH_OFF] = (1.0, 0.5, 0.0)[s % 3]
+        floats[s, FloatParam.ENTER_BLEND] = (1.0, 0.6)[s % 2]
+        floats[s, FloatParam.EXIT_BLEND] = (0.7, 1.0, 0.2)[s % 3]
         state[s, State.PHASE] = (Phase.THINK, Phase.THINK, Phase.BEFORE, Phase.ANSWER)[(s // 4) % 4]
         state[s, State.COLD_COUNT] = s % 4
         state[s, State.FORCING] = 1 if s % 11 == 7 else 0
     stops = torch.randint(0, vocab, (num_slots, layout.MAX_STOP_IDS), generator=g)
+    state[:, State.STAY] = torch.tensor([0, -2, 3, 600])[torch.arange(num_slots) // 3 % 4]
+    state[:, State.SWITCHES] = torch.arange(num_slots) % 3
+    references = torch.rand(num_slots, generator=g) * 4
+    state[:, State.REFERENCE] = references.view(torch.int32)
     return layout.Slots(ints, floats, stops.int(), state)
 
 
@@ -103,10 +118,10 @@ def make_scene(rows: int, vocab: int, dtype: torch.dtype, seed: int = 0, trace: 
     for r in range(0, rows, 6):  # a marker completed by the sampled token
         tokens[slot_ids[r], positions[r]] = end[0]
         sampled[r] = end[1]
-    poison = torch.full((num_slots, PAGE * 32), -777, dtype=torch.int32)
+    poison = torch.full((num_slots, PAGE * layout.MAX_TERMS), -777, dtype=torch.int32)
     ledger = layout.LedgerTensors(
         ids=poison,
-        weights=torch.full((num_slots, PAGE * 32), math.nan),
+        weights=torch.full((num_slots, PAGE * layout.MAX_TERMS), math.nan),
         counts=torch.full((num_slots, PAGE), -777, dtype=torch.int32),
         state=torch.full((num_slots, PAGE, layout.NUM_STATE), -777, dtype=torch.int32),
     )
@@ -123,6 +138,24 @@ def make_scene(rows: int, vocab: int, dtype: torch.dtype, seed: int = 0, trace: 
         markers=layout.Markers(end[1:].clone(), end, end, special),
         record=layout.Record.empty(rows, trace, torch.device("cpu")),
     )
+
+
+def thinking_state() -> torch.Tensor:
+    """The state of a slot at its first thinking step."""
+    state = torch.zeros(layout.NUM_STATE, dtype=torch.int32)
+    state[State.PHASE] = Phase.THINK
+    return state
+
+
+def make_thinking_scene(policy: Policy, rows: int, vocab: int, seed: int = 0) -> Scene:
+    """Every row in the thinking phase of one policy; nothing but a budget forces an end."""
+    scene = make_scene(rows, vocab, torch.float32, seed)
+    scene.slots.ints[:, IntParam.POLICY] = policy
+    scene.slots.ints[:, IntParam.COLD_STEPS] = 0
+    scene.slots.ints[:, IntParam.CLOSE_AT] = layout.NEVER
+    scene.slots.state[:] = thinking_state()
+    scene.prefill_lens[:] = 5
+    return scene
 
 
 def make_record(rows: list[tuple[int, list[tuple[int, float]]]], width: int) -> layout.Record:

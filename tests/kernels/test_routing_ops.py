@@ -6,10 +6,11 @@ import importlib
 
 import pytest
 import torch
-from scenes import Scene, make_scene
+from decided import check_equal, routes, run_both, run_reference
+from scenes import Scene, make_scene, thinking_state
 
 from sottovoce_kernels import confidence, decide, mix, reference
-from sottovoce_kernels.layout import RECORD_EXTRA, FloatParam, IntParam, Route
+from sottovoce_kernels.layout import NEVER, RECORD_EXTRA, FloatParam, IntParam, Route
 
 SHAPES = [(1, 1), (2, 33), (7, 63), (23, 100), (5, 1000), (2, 9001)]
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
@@ -50,7 +51,7 @@ def test_confidence_equals_reference(backend, rows, vocab, dtype):
 def test_confidence_reads_nan_as_masked(backend):
     scene = make_scene(4, 3000, torch.float32)
     scene.slots.ints[:, IntParam.POLICY] = 1
-    scene.slots.state[:] = torch.tensor([1, 0, 0])
+    scene.slots.state[:] = thinking_state()
     masked = scene.logits.clone()
     masked[:, ::7] = -torch.inf
     scene.logits[:, ::7] = torch.nan
@@ -68,34 +69,13 @@ def test_confidence_reads_nan_as_masked(backend):
 @pytest.mark.parametrize(("rows", "vocab"), [(1, 40), (5, 63), (120, 1000)])
 def test_decide_equals_reference(backend, rows, vocab, trace):
     want = make_scene(rows, vocab, torch.float32, seed=rows, trace=trace)
-    got = want.clone()
-    conf = reference.confidence(want.logits, want.slot_ids, want.slots)
-    for scene, op in ((want, reference.decide), (got, decide)):
-        op(
-            conf, scene.sampled, scene.slot_ids, scene.positions, scene.prefill_lens, scene.seeds,
-            scene.tokens, scene.slots, scene.ledger, scene.markers, scene.record,
-        )  # fmt: skip
-    assert got.sampled.tolist() == want.sampled.tolist(), "recorded tokens"
-    assert torch.equal(got.slots.state, want.slots.state), "state"
-    assert torch.equal(got.ledger.counts, want.ledger.counts), "ledger counts"
-    assert torch.equal(got.ledger.state, want.ledger.state), "ledger state"
-    assert torch.equal(got.ledger.ids, want.ledger.ids), "ledger ids"
-    torch.testing.assert_close(
-        got.ledger.weights, want.ledger.weights, rtol=1e-5, atol=1e-6, equal_nan=True
-    )
-    assert torch.equal(got.record.ids, want.record.ids), "record ids"
-    torch.testing.assert_close(got.record.values, want.record.values, rtol=1e-4, atol=2e-5)
+    check_equal(run_both(want), want)
 
 
 def test_scenes_reach_every_route():
     scene = make_scene(120, 1000, torch.float32, seed=120)
-    conf = reference.confidence(scene.logits, scene.slot_ids, scene.slots)
-    reference.decide(
-        conf, scene.sampled, scene.slot_ids, scene.positions, scene.prefill_lens, scene.seeds,
-        scene.tokens, scene.slots, scene.ledger, scene.markers, scene.record,
-    )  # fmt: skip
-    routes = set((scene.record.ids[:, 0] % 8).tolist())
-    assert routes == {int(r) for r in Route}
+    run_reference(scene)
+    assert set(routes(scene)) == {int(r) for r in Route}
     assert int(scene.record.ids[:, 0].max()) // 8 == scene.record.ids.shape[1] - RECORD_EXTRA
 
 
@@ -104,8 +84,9 @@ def decide_alone(logits: torch.Tensor) -> Scene:
     scene = make_scene(3, logits.numel(), torch.float32)
     scene.slots.ints[:, IntParam.POLICY] = 1
     scene.slots.ints[:, IntParam.COLD_STEPS] = 0
+    scene.slots.ints[:, IntParam.CLOSE_AT] = NEVER
     scene.slots.floats[:, FloatParam.TEMPERATURE] = 1.0
-    scene.slots.state[:] = torch.tensor([1, 0, 0])
+    scene.slots.state[:] = thinking_state()
     scene.prefill_lens[:] = 5
     scene.logits[:] = logits
     conf = confidence(scene.logits, scene.slot_ids, scene.slots)
@@ -138,11 +119,7 @@ def test_an_infinite_logit_forces_its_token(backend):
 )
 def test_mix_equals_reference(backend, dtype, hidden, vocab_start, scale):
     scene = make_scene(36, 200, torch.float32, seed=3)
-    conf = reference.confidence(scene.logits, scene.slot_ids, scene.slots)
-    reference.decide(
-        conf, scene.sampled, scene.slot_ids, scene.positions, scene.prefill_lens, scene.seeds,
-        scene.tokens, scene.slots, scene.ledger, scene.markers, scene.record,
-    )  # fmt: skip
+    run_reference(scene)
     scene.ledger.counts.clamp_(min=0)
     lengths = [1, 3, 1, 1, 5, 1, 2, 1, 1] * 4
     starts = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()]).int()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from admitting import PLAIN, SOFT, Sampling, admitted, request, stamp_of
 
 from sottovoce_router import (
     Capabilities,
@@ -19,42 +19,6 @@ from sottovoce_router import (
 )
 from sottovoce_router.admission import admit, is_soft_capable
 from sottovoce_router.params import STAMP
-
-SOFT = Capabilities(refusal=None, ledger_entries=1000, ledger_positions=100, max_model_len=200)
-PLAIN = dataclasses.replace(SOFT, refusal="needs markers; set some")
-
-
-@dataclass
-class Sampling:
-    """The part of vLLM's SamplingParams that admission touches."""
-
-    extra_args: dict[str, Any] | None = None
-    num_logprobs: int | None = None
-    max_tokens: int | None = 50
-    all_stop_token_ids: set[int] = field(default_factory=set)
-    logprobs: int | None = None
-    temperature: float = 0.6
-
-
-def request(sampling: Any, embeds: Any = None) -> Any:
-    """A request with a prompt of 20 tokens."""
-    return SimpleNamespace(
-        sampling_params=sampling, prompt_token_ids=[7] * 20, prompt_embeds=embeds
-    )
-
-
-def admitted(
-    extra: dict[str, Any] | None, capabilities: Capabilities = SOFT, **sampling: Any
-) -> Sampling:
-    params = Sampling(extra, **sampling)
-    admit(request(params), capabilities)
-    return params
-
-
-def stamp_of(sampling: Sampling) -> dict[str, Any]:
-    assert sampling.extra_args is not None
-    stamp: dict[str, Any] = sampling.extra_args[STAMP]
-    return stamp
 
 
 def engine(**changes: Any) -> Any:
@@ -226,6 +190,20 @@ def test_the_ledger_bounds_the_length(top_n: int, fits: int) -> None:
         assert part in caught.value.remedy
 
 
+def test_swi_needs_markers_of_one_token() -> None:
+    body = {"reasoning_mode": "routed", "routing": {"policy": "swi"}}
+    admitted(body)
+    with pytest.raises(InvalidValueError, match="swi' blends in markers of one token each"):
+        admitted(body, dataclasses.replace(SOFT, has_anchors=False))
+
+
+def test_a_policys_own_term_takes_room_too() -> None:
+    routing = {"policy": "moi", "top_n": 19}
+    admitted({"reasoning_mode": "latent", "routing": routing}, max_tokens=50)
+    with pytest.raises(InvalidValueError, match="the 50 tokens"):
+        admitted({"reasoning_mode": "latent", "routing": routing}, max_tokens=51)
+
+
 @pytest.mark.parametrize("max_tokens", [180, None], ids=["the context", "unset"])
 def test_a_request_without_a_length_fills_the_ledger(max_tokens: int | None) -> None:
     """vLLM gives it what the context has left, which no client asked for."""
@@ -256,8 +234,8 @@ def test_a_trace_is_bounded_too(sampling: dict[str, Any]) -> None:
 def test_the_ledger_shrinks_to_its_size() -> None:
     small = engine(additional_config={"sottovoce": {"ledger_gib": 0.001}})
     capabilities = Capabilities.from_config(small)
-    # 2^30 / 1000 bytes over 16 rows of 96 bytes a position.
-    assert capabilities.ledger_positions == int(0.001 * 2**30 / (16 * 96))
+    # 2^30 / 1000 bytes over 16 rows of 108 bytes a position.
+    assert capabilities.ledger_positions == int(0.001 * 2**30 / (16 * 108))
     with pytest.raises(InvalidValueError, match="raise --ledger-gib"):
         admitted({"reasoning_mode": "latent"}, capabilities, max_tokens=2000)
 

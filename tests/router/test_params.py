@@ -23,6 +23,7 @@ TOP_N = "must be an integer from 1 to 32"
 NATS = "must be a number of nats, 0 or more"
 STEPS = "must be an integer from 0 to 2147483647"
 SHARE = "must be a number from 0 to 1"
+LATENT = [name for name, spec in POLICIES.items() if spec.mode == "latent"]
 NOT_THRESHOLDS: list[Any] = [0, 0.0, -1, 1.5, NAN, INF, -INF, HUGE, True, False, "0.5", [0.5], {}]
 NOT_MODES: list[Any] = ["fast", "Latent", "", 1, 0, False, True, [], ["latent"], {}]
 NOT_FLAGS: list[Any] = ["true", "", 2, 0.5, [], {}, NAN]
@@ -30,7 +31,7 @@ SHORTCUTS = "needs a model with shortcut weights; leave it out"
 
 # (a key of `routing`, a value, the key to be named, the value to be named, the remedy)
 BAD_ROUTING: list[tuple[str, Any, str, Any, str]] = [
-    ("policy", "magic", "routing.policy", "magic", "must be one of ['soft', 'thinkrouter'"),
+    ("policy", "magic", "routing.policy", "magic", "must be one of ['soft', 'stochastic'"),
     ("policy", ["soft"], "routing.policy", ["soft"], "must be one of"),
     ("policy", 3, "routing.policy", 3, "must be one of"),
     ("policy", "soft", "routing.policy", "soft", "is not for routed; use one of ['thinkrouter'"),
@@ -45,6 +46,37 @@ BAD_ROUTING: list[tuple[str, Any, str, Any, str]] = [
     *(
         ("mix_temperature", bad, "routing.mix_temperature", bad, "must be from 0.01 to 100")
         for bad in (0, 0.009, 1e-50, 100.5, -1, NAN, INF, HUGE, True, "1")
+    ),
+    *(
+        ("gumbel_temperature", bad, "routing.gumbel_temperature", bad, "must be from 0.01 to 100")
+        for bad in (0, 0.009, 100.5, -1, NAN, INF, True, "1")
+    ),
+    *(
+        (key, bad, f"routing.{key}", bad, remedy)
+        for key, high, remedy in (
+            ("beta", 100.5, "must be a number from 0 to 100"),
+            ("entropy_threshold", 1.5, SHARE),
+            ("push_off", 11, "must be a number from 0 to 10"),
+        )
+        for bad in (-0.1, high, NAN, INF, HUGE, True, "1")
+    ),
+    *(
+        (key, bad, f"routing.{key}", bad, f"must be an integer from {low} to 2147483647")
+        for key, low in (("window", 1), ("switch_budget", 0))
+        for bad in (low - 1, 1.5, 2**31, NAN, True, "5")
+    ),
+    *(
+        (key, bad, f"routing.{key}", bad, SHARE)
+        for key in ("enter_blend", "exit_blend")
+        for bad in (-0.1, 1.1, NAN, True, "1")
+    ),
+    ("mix", "all", "routing.mix", "all", "must be one of ['top_n', 'full']"),
+    ("mix", "full", "routing.mix", "full", "is not served: a mixture has at most 32 components"),
+    ("phase", "answer", "routing.phase", "answer", "must be one of ['think', 'all']"),
+    ("phase", "all", "routing.phase", "all", "is not served: the answer is always discrete"),
+    *(
+        ("min_answer_tokens", bad, "routing.min_answer_tokens", bad, STEPS)
+        for bad in (-1, 1.5, 2**31, NAN, True, "5")
     ),
     *(
         ("soft_share", bad, "routing.soft_share", bad, SHARE)
@@ -100,13 +132,18 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str, Any, str]] = [
             "needs reasoning_mode latent or routed; leave it out or set one",
         )
         for request in ({}, {"reasoning_mode": "explicit"}, {"reasoning_mode": None})
-        for routing in ({"top_n": 5}, {"policy": "soft"}, {"cold_stop": None})
+        for routing in (
+            {"top_n": 5},
+            {"policy": "soft"},
+            {"cold_stop": None},
+            {"min_answer_tokens": 5, "top_n": 5},
+        )
     ),
     (
         {"reasoning_mode": "latent", "routing": {"policy": "thinkrouter"}},
         "routing.policy",
         "thinkrouter",
-        "is not for latent; use one of ['soft']",
+        f"is not for latent; use one of {LATENT}",
     ),
 ]
 UNKNOWN: list[tuple[Any, str, str]] = [

@@ -37,7 +37,7 @@ OURS = [
     (routed(policy="observe"), "routing.policy", "'observe'", "'thinkrouter'"),
     (
         {"reasoning_mode": "latent", "routing": {"policy": "thinkrouter"}},
-        "routing.policy", "'thinkrouter'", "use one of ['soft']",
+        "routing.policy", "'thinkrouter'", "use one of ['soft', ",
     ),
     ({"reasoning_mode": "latent", "routing": {"policy": "observe"}}, "routing.policy", "'soft'"),
     (routed(threshold=0), "routing.threshold", "0", "(0, 1]"),
@@ -60,6 +60,7 @@ OURS = [
     ({"reasoning_mode": "routed", "routing": []}, "routing", "[]", "must be an object"),
     ({"reasoning_mode": "routed", "routing": "{"}, "routing", "'{'", "JSON object"),
     ({"routing": {"threshold": 0.5}}, "routing", "0.5", "latent or routed"),
+    (routed(soft_share=0.5), "routing.soft_share", "0.5", "not read by policy thinkrouter", "'random'"),
     ({"shortcuts": {"depth": 0.5}}, "shortcuts", "0.5", "leave it out"),
     ({"include_reasoning_trace": "maybe"}, "include_reasoning_trace", "'maybe'", "true or false"),
     ({"reasoning_mode": "routed", "vllm_xargs": 5}, "vllm_xargs", "5", "must be an object"),

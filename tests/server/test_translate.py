@@ -48,6 +48,12 @@ def test_our_fields_move_into_vllm_xargs() -> None:
     assert translation.params.threshold == 0.4
 
 
+def test_an_explicit_request_may_keep_tokens_for_the_answer() -> None:
+    translation = chat(routing={"min_answer_tokens": 7})
+    assert translation.params.min_answer_tokens == 7
+    assert parse(translation.body["vllm_xargs"]) == translation.params
+
+
 def test_fields_override_vllm_xargs() -> None:
     xargs = {"reasoning_mode": "latent", "include_reasoning_trace": 1}
     assert chat(vllm_xargs=xargs).params.mode == "latent"

@@ -9,7 +9,7 @@ from ..engine.jit import njit
 from ..layout import IntParam, Policy
 
 _NONE, _POLICY = int(Policy.NONE), int(IntParam.POLICY)
-_ROW, _TOP_N, _PROMPT = int(IntParam.LEDGER_ROW), int(IntParam.TOP_N), int(IntParam.PROMPT_LEN)
+_ROW, _WIDTH, _PROMPT = int(IntParam.LEDGER_ROW), int(IntParam.WIDTH), int(IntParam.PROMPT_LEN)
 
 
 @njit()
@@ -37,7 +37,7 @@ def find_soft(
         p = ints[slot_ids[b]]
         if p[_POLICY] == _NONE:
             continue
-        row, n = p[_ROW], p[_TOP_N]
+        row, n = p[_ROW], p[_WIDTH]
         # A request's positions are consecutive, and its prompt holds no soft token.
         first = starts[b] + max(p[_PROMPT] - positions[starts[b]], 0)
         for t in range(first, starts[b + 1]):

@@ -1,0 +1,50 @@
+"""The engine does what the loop does, policy by policy: 128 steps in float32, greedy and sampled."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from e2e.compare import Tally, prompt_of
+from e2e.engine import Engines
+from e2e.loop import Model, Request, generate
+from e2e.steps import routes_of
+
+QUESTION = "Why is the sky blue?"
+# A policy, its parameters, and whether it also takes discrete steps.
+CASES: list[tuple[str, dict[str, Any], bool]] = [
+    ("stochastic", {}, False),
+    ("stochastic", {"gumbel_temperature": 1.5, "top_n": 32, "top_k": 0, "top_p": 1.0}, False),
+    ("moi", {"top_n": 20}, False),
+    ("moi", {"beta": 0.25, "top_n": 3, "temperature": 1.5}, False),
+    ("selar", {"top_n": 3}, True),
+    ("swi", {"window": 4}, True),
+    ("swi", {"window": 1, "enter_blend": 0.6, "exit_blend": 0.5, "switch_budget": 40}, True),
+    ("selar", {"top_n": 10, "entropy_threshold": 0.3, "push_off": 0.5}, True),
+]
+
+
+@pytest.mark.parametrize(("policy", "parameters", "is_mixed"), CASES)
+def test_a_policy_follows_the_loop(
+    engines: Engines,
+    tally: Tally,
+    llama: Model,
+    policy: str,
+    parameters: dict[str, Any],
+    is_mixed: bool,
+) -> None:
+    prompt = llama.prompt(QUESTION)
+    asked = [
+        Request(prompt, policy, cold_steps=0, **{**parameters, **sampling})
+        for sampling in ({"temperature": 0.0}, {"seed": 21}, {"seed": 22, "temperature": 1.0})
+    ]
+    batch = engines.start(llama.path).run([prompt_of(request) for request in asked])
+    had = [result.only.steps for result in batch.results]
+    for request, truth, steps in zip(asked, generate(llama, asked), had, strict=True):
+        tally.compare(llama, request, truth, steps)
+        tally.follow(llama, request, steps)
+    routes = Counter(route for steps in had for route in routes_of(steps))
+    assert routes["soft"] > 50
+    assert routes["discrete"] > 20 or not is_mixed
