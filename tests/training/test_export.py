@@ -28,6 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
         found = Run(tmp_path_factory.mktemp("run"), SETTINGS, seed=0)
     found._train_step(found.stream.pool(16)[0])
     found.save()
+    (found.out / "note.md").write_text("Stopped once.\n")
     for step in (1, 2):
         found.step = step
         found._log(loss=3.0 / step)
@@ -71,6 +72,7 @@ def test_the_card_has_a_row_for_every_family(exported: Path) -> None:
     assert found.keys() == {"all", *FAMILIES}
     assert found["all"] == (len(FAMILIES), "0.0%"), "an untrained model answers nothing"
     assert "$" not in card, "a placeholder is left"
+    assert "\n\nStopped once.\n" in card
 
 
 def test_the_curves_are_drawn(exported: Path) -> None:

@@ -70,6 +70,12 @@ def write_card(target: Path, results: list[Result], about: dict[str, Any]) -> No
     (target / "README.md").write_text(card.substitute(about, rows=_rows(results)))
 
 
+def _note(run: Path) -> str:
+    """What is to be said of one run alone: its `note.md`, if it has one."""
+    path = run / "note.md"
+    return "\n\n" + path.read_text().strip() if path.exists() else ""
+
+
 def _commit() -> str:
     command = ["git", "-C", str(MODELS), "rev-parse", "--short", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
@@ -92,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     about = {
         "parameters": f"{model.num_parameters() / 1e6:.2f}", "steps": step, "commit": _commit(),
         "megabytes": f"{size / 1e6:.1f}", "layers": model.config.num_hidden_layers,
-        "width": model.config.hidden_size, "vocabulary": len(tokenizer),
+        "width": model.config.hidden_size, "vocabulary": len(tokenizer), "note": _note(args.run),
     }  # fmt: skip
     write_card(args.out, results, about)
     print(f"{args.out}: {accuracy(results)['all']:.1%} of {len(results)} held-out problems")

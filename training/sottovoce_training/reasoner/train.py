@@ -168,7 +168,7 @@ def main() -> None:
     """Train or resume."""
     parser = argparse.ArgumentParser(prog="make train-reasoner", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(".cache/tiny-reasoner"))
-    parser.add_argument("--steps", type=int, default=8000)
+    parser.add_argument("--steps", type=int, default=3200)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     Run(args.out, Settings(args.steps), args.seed).train()
