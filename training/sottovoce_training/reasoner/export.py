@@ -35,6 +35,7 @@ def write_model(model: Any, tokenizer: Any, target: Path) -> None:
     """Write weights in bfloat16, tokenizer, chat template and generation configuration."""
     shutil.rmtree(target, ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(target)
+    (target / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner only
     tokenizer.save_pretrained(target)
     generation = {
         "eos_token_id": tokenizer.convert_tokens_to_ids(END),
