@@ -12,6 +12,11 @@ from e2e.engine import Engines
 from e2e.loop import Model, Request, generate
 from e2e.steps import routes_of
 
+# Steps after which two float32 implementations may be 1e-4 apart: noise of a low temperature and the
+# push off the best token enlarge
+# a rounding error, which then grows on its way through the model. What the engine
+# makes of its own past is held at every step.
+NUM_WHOLE = {"stochastic": 24, "selar": 24}
 QUESTION = "Why is the sky blue?"
 # A policy, its parameters, and whether it also takes discrete steps.
 CASES: list[tuple[str, dict[str, Any], bool]] = [
@@ -43,7 +48,8 @@ def test_a_policy_follows_the_loop(
     batch = engines.start(llama.path).run([prompt_of(request) for request in asked])
     had = [result.only.steps for result in batch.results]
     for request, truth, steps in zip(asked, generate(llama, asked), had, strict=True):
-        tally.compare(llama, request, truth, steps)
+        whole = slice(NUM_WHOLE.get(policy))
+        tally.compare(llama, request, truth[whole], steps[whole])
         tally.follow(llama, request, steps)
     routes = Counter(route for steps in had for route in routes_of(steps))
     assert routes["soft"] > 50
