@@ -36,6 +36,12 @@ _CODES_BY_PARAM: dict[tuple[int, str | None], str] = {
     (400, "input_tokens"): "context_length_exceeded",
     (404, "model"): "model_not_found",
 }
+# Every code that an answer may carry; what another middleware or a later vLLM writes is "other".
+CODES = frozenset(
+    {"invalid_value", "unknown_parameter", "unsupported_reasoning_mode", "invalid_json", "draining"}
+    | {*_CODES.values(), *_CODES_BY_PARAM.values()}
+)
+OTHER_CODE = "other"
 
 
 def _type(status: int) -> str:
@@ -146,6 +152,15 @@ def in_shape(status: int) -> Callable[[bytes], bytes]:
         return json.dumps(data).encode()
 
     return reshape
+
+
+def code_of(status: int, body: bytes = b"") -> str:
+    """The stable code of an error answer, by its status where the body has none."""
+    try:
+        code = json.loads(body)["error"]["code"]
+    except (ValueError, KeyError, TypeError):
+        code = None
+    return code if isinstance(code, str) else _CODES.get(status, OTHER_CODE)
 
 
 def complete_event(event: dict[str, Any]) -> None:

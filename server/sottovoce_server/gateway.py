@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import hmac
 import json
 import os
+import uuid
 from functools import partial
 from typing import Any
 
+from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.middleware.cors import CORSMiddleware
 
 from sottovoce_router import REQUEST_KEYS, Capabilities, RoutingError, parse_routing
@@ -15,15 +18,26 @@ from sottovoce_router.capabilities import marker_ids
 from sottovoce_router.observe import observer
 
 from . import errors
+from .account import Account
 from .body import ClientGoneError, parse_object, read_body, with_body
 from .defaults import read_defaults
 from .drain import Drain
 from .errors import ApiError
+from .metrics import Metrics
+from .outcome import Caller, outcome_of
 from .render import Renderer, with_modes
 from .reply import Answer, Changes, Receive, Reply, Scope, Send
+from .savings import draw_arm
 from .settings import ServerSettings
 from .tally import Tally
-from .translate import GENERATION_ROUTES, SAGEMAKER_ROUTE, Translation, endpoint_of, translate
+from .translate import (
+    GENERATION_ROUTES,
+    SAGEMAKER_ROUTE,
+    Translation,
+    endpoint_of,
+    leaves_mode,
+    translate,
+)
 
 OPEN_ROUTES = frozenset({"/health", "/ready", "/metrics", "/ping"})
 # They generate too, but their protocols have no place for our fields.
@@ -36,8 +50,8 @@ _QUEUED = _OTHER_GENERATION | GENERATION_ROUTES.keys() | {SAGEMAKER_ROUTE}
 class Gateway:
     """ASGI middleware; vLLM adds it by import path, in every API server process."""
 
-    def __init__(self, app: Any) -> None:
-        self._app = app
+    def __init__(self, app: Any, registry: CollectorRegistry = REGISTRY) -> None:
+        self._app, self._registry = app, registry
         self._context: _Context | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,6 +66,8 @@ class Gateway:
         try:
             await self._serve(context, scope, receive, send)
         except ApiError as error:
+            if _path_of(scope) not in OPEN_ROUTES:
+                context.account.refuse(error.code)
             answer = Answer(error.status, error.body(), error.headers)
             await context.allow_origins(answer)(scope, receive, send)
         except ClientGoneError:
@@ -59,7 +75,7 @@ class Gateway:
 
     def _context_of(self, scope: Scope) -> _Context:
         if self._context is None:
-            self._context = _Context(scope["app"].state)
+            self._context = _Context(scope["app"].state, self._registry)
         return self._context
 
     async def _start(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -72,11 +88,13 @@ class Gateway:
             await send({"type": "lifespan.startup.failed", "message": refusal})
 
     async def _serve(self, context: _Context, scope: Scope, receive: Receive, send: Send) -> None:
-        path = scope["path"].removeprefix(scope.get("root_path") or "")
+        path = _path_of(scope)
         if scope["method"] != "OPTIONS" and path not in OPEN_ROUTES:
             scope = context.authenticate(scope)
         if path in ("/ready", "/health") and context.drain.is_draining:
             raise errors.draining()
+        if path == "/metrics" and context.settings.control_fraction:
+            await asyncio.to_thread(context.account.estimate_saving)  # it may read many files
         if path == "/ready":
             answer = Answer(503 if context.engine.errored else 200)
             await context.allow_origins(answer)(scope, receive, send)
@@ -98,7 +116,8 @@ class Gateway:
                 _refuse_our_keys(request, path)
                 await self._app(*with_body(scope, receive, body), Reply(send, Changes()))
                 return
-            translation = context.translate(request, endpoint)
+            scope, arm = context.draw_arm(scope, request)
+            translation = context.translate(request, endpoint, arm)
             if not_finite:
                 raise errors.not_finite(not_finite)
             await self._generate(context, translation, scope, receive, send)
@@ -115,13 +134,27 @@ class Gateway:
         renderer = Renderer(translation, tally)
         header = (b"x-reasoning-mode", translation.params.mode.encode())
         reply = Reply(send, Changes([header], renderer.whole, renderer.event))
+        caller = Caller(receive, reply)
         payload = json.dumps(translation.body).encode()
+        failure: BaseException | None = None
         # Beam search makes requests of its own, whose outputs are not the response's.
         token = observer.set(None if translation.searches_beams else tally.watch)
         try:
-            await self._app(*with_body(scope, receive, payload), reply)
+            await self._app(*with_body(scope, caller, payload), reply)
+        except BaseException as error:
+            failure = error
+            raise
         finally:
             observer.reset(token)
+            outcome = outcome_of(caller, reply, renderer, failure)
+            if outcome == "refused" and reply.code is not None:
+                context.account.refuse(reply.code)
+            context.account.close(translation, tally, outcome)
+
+
+def _path_of(scope: Scope) -> str:
+    path: str = scope["path"].removeprefix(scope.get("root_path") or "")
+    return path
 
 
 def _refuse_our_keys(request: dict[str, Any], path: str) -> None:
@@ -133,7 +166,7 @@ def _refuse_our_keys(request: dict[str, Any], path: str) -> None:
 class _Context:
     """What a process's gateway needs of the app, read at its first request."""
 
-    def __init__(self, state: Any) -> None:
+    def __init__(self, state: Any, registry: CollectorRegistry) -> None:
         self.settings = ServerSettings.from_args(state.args)
         self.engine = state.engine_client
         config = self.engine.vllm_config
@@ -157,6 +190,7 @@ class _Context:
             allow_methods=state.args.allowed_methods,
             allow_headers=state.args.allowed_headers,
         )
+        self.account = Account(Metrics(registry, os.environ.get("PROMETHEUS_MULTIPROC_DIR")))
 
     def refusal_of_default(self) -> str | None:
         """Why --default-reasoning-mode cannot be the default of this engine."""
@@ -183,7 +217,22 @@ class _Context:
         others = [(k, v) for k, v in scope["headers"] if k != b"authorization"]
         return {**scope, "headers": [*others, (b"authorization", b"Bearer " + found[0])]}
 
-    def translate(self, request: dict[str, Any], endpoint: str) -> Translation:
+    def draw_arm(self, scope: Scope, request: dict[str, Any]) -> tuple[Scope, str | None]:
+        """The arm of a request that leaves its mode to us, and the request with the id it goes by."""
+        fraction = self.settings.control_fraction
+        if not fraction or not leaves_mode(request):
+            return scope, None
+        request_id = request.get("request_id")
+        sent = dict(scope["headers"]).get(b"x-request-id")
+        if sent is not None:
+            request_id = sent.decode("latin-1")
+        elif not isinstance(request_id, str):
+            request_id = uuid.uuid4().hex
+            header = (b"x-request-id", request_id.encode())
+            scope = {**scope, "headers": [*scope["headers"], header]}
+        return scope, draw_arm(request_id, fraction)
+
+    def translate(self, request: dict[str, Any], endpoint: str, arm: str | None) -> Translation:
         """The request as vLLM takes it.
 
         Raises:
@@ -192,7 +241,7 @@ class _Context:
         mode = self.settings.default_reasoning_mode
         sampling, routing = self._server_sampling, self._routing
         try:
-            return translate(request, endpoint, self.capabilities, sampling, mode, routing)
+            return translate(request, endpoint, self.capabilities, sampling, mode, routing, arm)
         except RoutingError as error:
             raise errors.from_routing_error(error) from error
 

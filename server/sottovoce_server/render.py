@@ -25,6 +25,7 @@ class Renderer:
         self._translation = translation
         self._tally = tally
         self._num_open = translation.num_choices
+        self.has_failed = False  # after the status was sent
 
     def whole(self, body: bytes) -> bytes:
         """A non-streamed response."""
@@ -42,6 +43,8 @@ class Renderer:
 
     def event(self, data: dict[str, Any]) -> None:
         """One streamed event, changed in place."""
+        is_error = isinstance(data.get("error"), dict) or data.get("type") == "response.failed"
+        self.has_failed = self.has_failed or is_error
         if self._is_typed:
             self._typed_event(data)
             return
@@ -64,10 +67,8 @@ class Renderer:
             self._summarise(data)
 
     def _summarise(self, data: dict[str, Any]) -> None:
-        params = self._translation.params
-        # The effective mode: the engine runs a request that finds no room in the ledger as explicit.
-        fell_back = params.is_soft_capable and self._tally.lacks_routes
-        routing = _routing(RoutingParams() if fell_back else params)
+        params = effective_params(self._translation.params, self._tally)
+        routing = _routing(params, self._translation.arm)
         data["routing"] = {**routing, **(data.get("routing") or {})}
         usage, ours = data.get("usage"), self._tally.usage()
         if isinstance(usage, dict) and ours:
@@ -84,13 +85,19 @@ class Renderer:
             message.setdefault("reasoning_content", message["reasoning"])
 
 
-def _routing(p: RoutingParams) -> dict[str, Any]:
+def effective_params(params: RoutingParams, tally: Tally) -> RoutingParams:
+    """What was done: the engine runs a request that finds no room in the ledger as explicit."""
+    fell_back = params.is_soft_capable and tally.lacks_routes
+    return RoutingParams() if fell_back else params
+
+
+def _routing(p: RoutingParams, arm: str | None) -> dict[str, Any]:
     reads_threshold = p.is_soft_capable and "threshold" in p.spec.reads
     return {
         "mode": p.mode,
         "policy": p.policy if p.is_soft_capable else None,
         "threshold": p.threshold if reads_threshold else None,
-        "arm": None,
+        "arm": arm,
     }
 
 

@@ -40,9 +40,14 @@ class Reply:
         self._change: Callable[[bytes], bytes] | None = None
         self._streams = False
         self._held = b""
+        self.status = 0
+        self.code: str | None = None  # of an error
+        self.is_complete = False
 
     async def __call__(self, message: Message) -> None:
         """Take one ASGI message of the app's."""
+        if message["type"] == "http.response.body" and not message.get("more_body", False):
+            self.is_complete = True
         if message["type"] == "http.response.start":
             await self._begin(message)
         elif message["type"] != "http.response.body":
@@ -56,10 +61,11 @@ class Reply:
 
     async def _begin(self, message: Message) -> None:
         headers = [(k.lower(), v) for k, v in message["headers"]]
-        status, kind = message["status"], dict(headers).get(b"content-type", b"")
+        self.status, kind = message["status"], dict(headers).get(b"content-type", b"")
+        is_error = self.status >= 400
+        self.code = errors.code_of(self.status) if is_error else None
         if kind.startswith(b"application/json"):
-            is_error = status >= 400
-            self._change = errors.in_shape(status) if is_error else self._changes.body
+            self._change = errors.in_shape(self.status) if is_error else self._changes.body
         self._streams = self._changes.event is not None and kind.startswith(b"text/event-stream")
         self._start = {**message, "headers": [*headers, *self._changes.headers]}
         if self._change is None:
@@ -71,6 +77,8 @@ class Reply:
             return
         assert self._change is not None
         whole = self._change(self._held)
+        if self.code is not None:
+            self.code = errors.code_of(self.status, whole)
         await self._send({**self._start, "headers": _with_length(self._start["headers"], whole)})
         await self._send({"type": "http.response.body", "body": whole, "more_body": False})
 

@@ -6,8 +6,12 @@ import argparse
 from dataclasses import dataclass, fields
 from typing import Any
 
+from .savings import CONTROL_MODE
+
 _HELP: dict[str, str] = {
     "default_reasoning_mode": "Mode of requests that do not name one.",
+    "control_fraction": "Share, 0 to 1, of the requests without a mode that run as explicit, to measure "
+    "what the default mode saves.",
     "max_queue": "Generation requests in flight before new ones get a 429; 0: no limit.",
     "max_body_bytes": "Largest request body, in bytes; a larger one gets a 413.",
     "drain_timeout_s": "Seconds that a SIGTERM waits for accepted requests to finish.",
@@ -24,6 +28,7 @@ class ServerSettings:
     """What `sottovoce serve` adds to `vllm serve`."""
 
     default_reasoning_mode: str = "explicit"
+    control_fraction: float = 0.0
     max_queue: int = 1024
     max_body_bytes: int = 16 * 1024 * 1024
     drain_timeout_s: int = 120
@@ -39,8 +44,20 @@ class ServerSettings:
         for name in ("max_body_bytes", "ledger_gib"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{_flag(name)} is {getattr(self, name)}; give more than 0")
+        self._check_control_fraction()
         if bool(self.reasoning_start) != bool(self.reasoning_end):
             raise ValueError("--reasoning-start and --reasoning-end go together; give both")
+
+    def _check_control_fraction(self) -> None:
+        fraction = self.control_fraction
+        if not 0 <= fraction <= 1:
+            raise ValueError(f"--control-fraction is {fraction}; give a number from 0 to 1")
+        if fraction > 0 and self.default_reasoning_mode == CONTROL_MODE:
+            raise ValueError(
+                f"--control-fraction is {fraction}, but there is nothing to compare while "
+                f"--default-reasoning-mode is {CONTROL_MODE}; give latent or routed, or leave out "
+                "--control-fraction"
+            )
 
     @classmethod
     def from_args(cls, args: argparse.Namespace) -> ServerSettings:

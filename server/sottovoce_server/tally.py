@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+from sottovoce_router import ColdStop
 from sottovoce_router.capabilities import MarkerIds
 from sottovoce_router.phases import count_thinking
 from sottovoce_router.record import Step
 
 # vLLM numbers the requests of a list of prompts: cmpl-ID-1 in completions, chatcmpl-ID_1 in chat.
 _PROMPT_NUMBER = re.compile(r"[-_](\d+)$")
+_UNFINISHED = frozenset({None, "abort", "error"})  # among vLLM's finish reasons
 
 
 @dataclass
@@ -24,6 +26,12 @@ class ChoiceTally:
     token_ids: list[int] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     shown: int = 0  # steps that a streamed chunk has carried
+    is_finished: bool = False  # by its own end, or a limit on its tokens
+
+    @property
+    def thinking(self) -> list[Step]:
+        """The recorded steps of the thinking phase."""
+        return [step for step in self.steps if step.route is not None]
 
 
 @dataclass
@@ -48,6 +56,7 @@ class Tally:
                 self.prompts[index] = list(output.prompt_token_ids or [])
             choice.token_ids.extend(completion.token_ids)
             choice.steps.extend(getattr(completion, "routing", None) or [])
+            choice.is_finished = completion.finish_reason not in _UNFINISHED
 
     def _prompt_number(self, request_id: str) -> int:
         # The id of a single prompt may hold a client's X-Request-Id, which ends as it likes.
@@ -64,7 +73,7 @@ class Tally:
             tokens += len(choice.token_ids)
             thinking = [s.route for s in choice.steps if s.route is not None]
             routes.update(thinking)
-            reasoning += len(thinking) or self._count_thinking(index)
+            reasoning += self._reasoning_length(index)
             switches += sum(a != b for a, b in pairwise(thinking) if "forced" not in (a, b))
         return {
             "reasoning_tokens": reasoning,
@@ -75,6 +84,32 @@ class Tally:
             "layers_run": tokens * self.num_layers,
             "layers_skipped": 0,
         }
+
+    def _reasoning_length(self, index: int) -> int:
+        return len(self.choices[index].thinking) or self._count_thinking(index)
+
+    def finished_lengths(self) -> list[int]:
+        """Reasoning tokens of each choice that has finished."""
+        return [
+            self._reasoning_length(i) for i, choice in self.choices.items() if choice.is_finished
+        ]
+
+    def confidences(self) -> list[float]:
+        """p_max of the steps at which the router chose; a forced step's says nothing of the model."""
+        steps = [step for choice in self.choices.values() for step in choice.thinking]
+        return [min(step.p_max, 1.0) for step in steps if step.route != "forced"]
+
+    def forced_closes(self, cold_stop: ColdStop) -> Counter[str]:
+        """How often the end marker was forced, by reason: the kernel's count of cold steps, redone."""
+        reasons: Counter[str] = Counter()
+        for choice in self.choices.values():
+            cold, last = 0, None
+            for step in choice.thinking:
+                cold = cold + 1 if step.entropy < cold_stop.entropy else 0
+                if step.route == "forced" != last:
+                    reasons["cold_stop" if 0 < cold_stop.steps <= cold else "budget"] += 1
+                last = step.route
+        return reasons
 
     def _count_thinking(self, index: int) -> int:
         if self.markers is None:

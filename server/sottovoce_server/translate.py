@@ -17,6 +17,8 @@ from sottovoce_router import (
     parse,
 )
 
+from .savings import CONTROL, CONTROL_MODE
+
 GENERATION_ROUTES: dict[str, str] = {
     "/v1/chat/completions": "chat",
     "/v1/chat/completions/batch": "batch",
@@ -25,6 +27,7 @@ GENERATION_ROUTES: dict[str, str] = {
     "/v1/messages": "messages",
 }
 SAGEMAKER_ROUTE = "/invocations"
+_MODE_KEYS = ("reasoning_mode", "routing", "shortcuts")
 # Anthropic's protocol has no min_p.
 _UNKNOWN_SAMPLING: dict[str, frozenset[str]] = {"messages": frozenset({"min_p"})}
 
@@ -40,6 +43,7 @@ class Translation:
     num_per_prompt: int = 1
     includes_usage: bool = False
     searches_beams: bool = False
+    arm: str | None = None
 
     @property
     def num_choices(self) -> int:
@@ -52,6 +56,14 @@ def endpoint_of(path: str, body: Mapping[str, Any]) -> str | None:
     if path == SAGEMAKER_ROUTE:
         return "chat" if "messages" in body else "completions" if "prompt" in body else None
     return GENERATION_ROUTES.get(path)
+
+
+def leaves_mode(body: Mapping[str, Any]) -> bool:
+    """Whether a request is served as well in either arm: nothing in it asks for a mode or needs one."""
+    xargs = body.get("vllm_xargs")
+    holders = [body, xargs] if isinstance(xargs, dict) else [body]
+    asks = any(holder.get(key) is not None for holder in holders for key in _MODE_KEYS)
+    return not asks and not body.get("use_beam_search")
 
 
 def _requested(body: Mapping[str, Any], default_mode: str) -> dict[str, Any]:
@@ -100,6 +112,15 @@ def _count(n: Any) -> int:
         return 1
 
 
+def _add_soft_sampling(
+    out: dict[str, Any], endpoint: str, server_sampling: Mapping[str, Any]
+) -> None:
+    unknown = _UNKNOWN_SAMPLING.get(endpoint, frozenset())
+    for key, value in SOFT_SAMPLING_DEFAULTS.items():
+        if out.get(key) is None and key not in server_sampling and key not in unknown:
+            out[key] = value
+
+
 def translate(
     body: dict[str, Any],
     endpoint: str,
@@ -107,6 +128,7 @@ def translate(
     server_sampling: Mapping[str, Any],
     default_mode: str = "explicit",
     default_routing: Mapping[str, Any] | None = None,
+    arm: str | None = None,
 ) -> Translation:
     """Validate our fields and move them where the plugin reads them.
 
@@ -117,14 +139,12 @@ def translate(
     Raises:
         RoutingError: naming the key, the value and the remedy.
     """
-    params = parse(_requested(body, default_mode), default_routing or {})
+    requested = _requested(body, CONTROL_MODE if arm == CONTROL else default_mode)
+    params = parse(requested, default_routing or {})
     _check(params, body, capabilities)
     out = {key: value for key, value in body.items() if key not in REQUEST_KEYS}
-    if params.is_soft_capable:
-        unknown = _UNKNOWN_SAMPLING.get(endpoint, frozenset())
-        for key, value in SOFT_SAMPLING_DEFAULTS.items():
-            if out.get(key) is None and key not in server_sampling and key not in unknown:
-                out[key] = value
+    if params.is_soft_capable or arm == CONTROL:  # arms that sampled otherwise would compare that
+        _add_soft_sampling(out, endpoint, server_sampling)
     others = {k: v for k, v in (out.pop("vllm_xargs", None) or {}).items() if k not in REQUEST_KEYS}
     if params.policy is not None:
         others.update(_xargs(params))
@@ -139,4 +159,5 @@ def translate(
         num_per_prompt=_count(body.get("n")),
         includes_usage=isinstance(options, dict) and bool(options.get("include_usage")),
         searches_beams=bool(body.get("use_beam_search")),
+        arm=arm,
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from server.serving import LIMITED, PLAIN, REASONER, THINKING, Server, Servers
+from server.serving import LIMITED, METERED, PLAIN, REASONER, THINKING, Server, Servers
 
 pytest.register_assert_rewrite("server.talk")
 
@@ -17,6 +17,7 @@ _OURS = (
     "test_client",
     "test_options",
     "test_quality",
+    "test_metrics_live",
     "test_limits",
     "test_shutdown",
     "test_tiny_reasoner",
@@ -49,6 +50,12 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 def server(servers: Servers) -> Server:
     """A server of all three modes."""
     return servers.get(THINKING)
+
+
+@pytest.fixture
+def metered(servers: Servers) -> Server:
+    """Two API server processes that send half of the undecided requests to the control arm."""
+    return servers.get(METERED)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+from prometheus_client import CollectorRegistry
+
 from server.stubs import END, completion, engine_config, output
 from sottovoce_router.observe import observer
 from sottovoce_server.gateway import Gateway
@@ -79,7 +81,8 @@ class Front:
             allowed_methods=["*"], allowed_headers=["*"], **settings,
         )  # fmt: skip
         self.engine = engine
-        self._gateway = Gateway(app)
+        self._registry = CollectorRegistry()
+        self._gateway = Gateway(app, self._registry)
         self._owner = SimpleNamespace(state=SimpleNamespace(args=args, engine_client=engine))
 
     def ask(
@@ -112,6 +115,10 @@ class Front:
         asyncio.run(self._gateway(scope, receive, send))
         return Response(sent)
 
+    def metric(self, name: str, **labels: str) -> float | None:
+        """A metric's value; None without such a series."""
+        return self._registry.get_sample_value(name, labels)
+
     def start(self) -> list[Any]:
         """What the gateway says when the server starts."""
         sent: list[Any] = []
@@ -130,13 +137,13 @@ class Front:
         return self.ask(path, json.dumps(request).encode(), **options)
 
 
-def watched(*token_ids: int) -> Callable[[], None]:
+def watched(*token_ids: int, finish_reason: str | None = None) -> Callable[[], None]:
     """An engine that gives these tokens, thinking, to whoever watches."""
 
     def generate() -> None:
         watch = observer.get()
         assert watch is not None
         routes = ["forced" if token == END else "soft" for token in token_ids]
-        watch(output("chatcmpl-a", completion(0, token_ids, routes)))
+        watch(output("chatcmpl-a", completion(0, token_ids, routes, finish_reason)))
 
     return generate

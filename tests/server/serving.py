@@ -68,6 +68,12 @@ THINKING = Config(
         "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
     )
 )  # fmt: skip
+METERED = Config(
+    (
+        "--reasoning-parser", "deepseek_r1", "--api-server-count", "2",
+        "--default-reasoning-mode", "latent", "--control-fraction", "0.5",
+    )
+)  # fmt: skip
 LIMITED = Config(
     (
         "--max-queue", "3", "--max-body-bytes", "20000", "--api-key", "alpha", "beta",

@@ -59,10 +59,13 @@ def step(token_id: int, route: str | None = "soft", **fields: Any) -> Step:
 
 
 def completion(
-    index: int, token_ids: Sequence[int], routes: Sequence[str | None] | None = None
+    index: int,
+    token_ids: Sequence[int],
+    routes: Sequence[str | None] | None = None,
+    finish_reason: str | None = None,
 ) -> Any:
     """A CompletionOutput; recorded where routes are given."""
-    output = SimpleNamespace(index=index, token_ids=list(token_ids))
+    output = SimpleNamespace(index=index, token_ids=list(token_ids), finish_reason=finish_reason)
     if routes is not None:
         output.routing = [step(t, r) for t, r in zip(token_ids, routes, strict=True)]
     return output

@@ -22,7 +22,7 @@ from sottovoce_server import cli
 
 SHOWN = ("model", "port", "api_key", "max_model_len", "middleware", "enable_request_id_headers",
          "default_reasoning_mode", "max_queue", "max_body_bytes", "drain_timeout_s", "ledger_gib",
-         "shutdown_timeout", "additional_config", "served_model_name", "routing_defaults")
+         "control_fraction", "shutdown_timeout", "additional_config", "served_model_name", "routing_defaults")
 
 def parse(argv):
     errors, said = io.StringIO(), io.StringIO()
@@ -61,6 +61,9 @@ LINES: dict[str, list[str]] = {
         *BARE, "--default-reasoning-mode", "routed", "--max-queue", "5", "--max-body-bytes", "6",
         "--drain-timeout-s", "7", "--ledger-gib", "0.5",
     ],
+    "control": [*BARE, "--default-reasoning-mode", "latent", "--control-fraction", "0.25"],
+    "control of explicit": [*BARE, "--control-fraction", "0.25"],
+    "bad control": [*BARE, "--control-fraction", "1.5"],
     "markers": [*BARE, "--reasoning-start", "<a>", "--reasoning-end", "</a>"],
     "half a marker": [*BARE, "--reasoning-start", "<a>"],
     "other half": [*BARE, "--reasoning-end", "</a>"],
@@ -129,6 +132,7 @@ def test_vllms_flags(parsed: dict[str, Any]) -> None:
 
 def test_our_flags(parsed: dict[str, Any]) -> None:
     args = parsed["ours"]
+    assert (args["control_fraction"], parsed["control"]["control_fraction"]) == (0.0, 0.25)
     assert args["default_reasoning_mode"] == "routed"
     assert (args["max_queue"], args["max_body_bytes"], args["drain_timeout_s"]) == (5, 6, 7)
     assert args["additional_config"] == {"sottovoce": {"ledger_gib": 0.5}}
@@ -152,6 +156,15 @@ def test_markers(parsed: dict[str, Any]) -> None:
     ("line", "words"),
     [
         ("bad mode", ["--default-reasoning-mode", "quiet", "explicit"]),
+        ("bad control", ["--control-fraction is 1.5", "0 to 1"]),
+        (
+            "control of explicit",
+            [
+                "--control-fraction is 0.25",
+                "--default-reasoning-mode is explicit",
+                "latent or routed",
+            ],
+        ),
         ("bad queue", ["--max-queue is -1", "0 or more"]),
         ("bad body", ["--max-body-bytes is 0", "more than 0"]),
         ("bad ledger", ["--ledger-gib is nan", "more than 0"]),
@@ -194,9 +207,23 @@ def test_cpu_defaults_can_be_set(result: Any) -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("max_queue", -1), ("drain_timeout_s", -1), ("max_body_bytes", 0), ("ledger_gib", -0.5)],
+    [
+        ("control_fraction", float("nan")),
+        ("control_fraction", -0.1),
+        ("max_queue", -1),
+        ("drain_timeout_s", -1),
+        ("max_body_bytes", 0),
+        ("ledger_gib", -0.5),
+    ],
 )
 def test_settings_name_the_flag(field: str, value: float) -> None:
     flag = "--" + field.replace("_", "-")
     with pytest.raises(ValueError, match=f"{flag} is {value}; give"):
         ServerSettings(**{field: value})  # type: ignore[arg-type]
+
+
+def test_a_control_arm_needs_a_mode_to_compare() -> None:
+    """With an explicit default, both arms would do the same."""
+    with pytest.raises(ValueError, match=r"--control-fraction is 0\.1.* latent or routed"):
+        ServerSettings(control_fraction=0.1)
+    assert ServerSettings("latent", control_fraction=1.0).control_fraction == 1.0

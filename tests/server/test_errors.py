@@ -112,6 +112,30 @@ def test_other_bodies_are_left_alone(body: bytes) -> None:
     assert errors.in_shape(500)(body) == body
 
 
+def test_every_code_is_listed() -> None:
+    """Metrics count by them."""
+    codes = {error.code for error, *_ in OURS} | {code for _, code in ROUTING}
+    assert codes <= errors.CODES
+    for status in (400, 401, 404, 405, 413, 422, 429, 500, 501, 503):
+        assert errors.code_of(status) in errors.CODES
+    assert errors.OTHER_CODE not in errors.CODES
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "code"),
+    [
+        (400, b'{"error": {"code": "mine"}}', "mine"),
+        (400, b'{"error": {"code": 400}}', "invalid_request"),
+        (404, b"<html>", "not_found"),
+        (404, b'{"error": "no"}', "not_found"),
+        (404, b"[]", "not_found"),
+        (418, b"", "other"),
+    ],
+)
+def test_code_of_an_answer(status: int, body: bytes, code: str) -> None:
+    assert errors.code_of(status, body) == code
+
+
 def test_event_without_an_error_is_left_alone() -> None:
     event: dict[str, Any] = {"error": None, "choices": []}
     errors.complete_event(event)

@@ -48,6 +48,16 @@ def trace_ids(holder: Any) -> list[int]:
     return [step["token_id"] for step in holder.get("routing", {}).get("trace", [])]
 
 
+def test_arm() -> None:
+    """Of a request that was drawn for one."""
+    capabilities = Capabilities.from_config(engine_config())
+    for arm, mode in (("treatment", "routed"), ("control", "explicit")):
+        translation = translate({}, "chat", capabilities, {}, "routed", arm=arm)
+        answer = Renderer(translation, Tally(MARKERS, str, 2)).whole(b"{}")
+        routing = json.loads(answer)["routing"]
+        assert (routing["arm"], routing["mode"]) == (arm, mode)
+
+
 def test_whole_chat() -> None:
     exchange = Exchange(n=2)
     exchange.generate(0, 11, END)

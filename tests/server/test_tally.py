@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from server.stubs import END, MARKERS, START, completion, output, step
+from sottovoce_router import ColdStop
 from sottovoce_server.tally import Tally
 
 
@@ -53,6 +54,50 @@ def test_no_markers_no_reasoning() -> None:
     counts = tally(markers=None)
     counts.watch(output("chatcmpl-a", completion(0, [11, 12])))
     assert counts.usage()["reasoning_tokens"] == 0
+
+
+def test_lengths_of_what_has_finished() -> None:
+    """An aborted choice has none, and a running one not yet."""
+    counts = tally(num_per_prompt=5)
+    for index, reason in enumerate(("stop", "length", None, "abort", "error")):
+        routes = ["soft", "forced", None]
+        counts.watch(output("chatcmpl-a", completion(index, [11, END, 12], routes, reason)))
+    assert counts.finished_lengths() == [2, 2]
+    counts.watch(output("chatcmpl-a", completion(2, [13], [None], "stop")))
+    assert counts.finished_lengths() == [2, 2, 2]
+
+
+def test_confidences_of_choices_not_of_forced_steps() -> None:
+    counts = tally()
+    done = completion(0, [11, 12, END, 13])
+    done.routing = [
+        step(11, p_max=0.25), step(12, "discrete", p_max=1.0000001), step(END, "forced", p_max=1.0),
+        step(13, None, p_max=0.9),
+    ]  # fmt: skip
+    counts.watch(output("chatcmpl-a", done))
+    assert counts.confidences() == [0.25, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("entropies", "cold_stop", "reason"),
+    [
+        ([1.0, 0.001, 0.001, 0.002], ColdStop(0.01, 3), "cold_stop"),
+        ([0.001, 0.001, 1.0, 0.0], ColdStop(0.01, 3), "budget"),
+        ([0.001, 0.001, 0.001, 0.0], ColdStop(0.01, 0), "budget"),
+        ([0.02, 0.02, 0.02, 0.0], ColdStop(0.01, 2), "budget"),
+    ],
+)
+def test_what_forced_an_end(entropies: list[float], cold_stop: ColdStop, reason: str) -> None:
+    """A marker of two tokens is one end."""
+    counts = tally()
+    done = completion(0, [11, 12, 13, 4, 5])
+    routes = ("soft", "discrete", "soft", "forced", "forced")
+    done.routing = [
+        step(token, route, entropy=entropy)
+        for token, route, entropy in zip(done.token_ids, routes, [*entropies, 0.0], strict=True)
+    ]
+    counts.watch(output("chatcmpl-a", done))
+    assert counts.forced_closes(cold_stop) == {reason: 1}
 
 
 def test_nothing_seen_nothing_claimed() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from server.stubs import engine_config
 from sottovoce_router import Capabilities, InvalidValueError, UnsupportedModeError, parse
-from sottovoce_server.translate import Translation, endpoint_of, translate
+from sottovoce_server.translate import Translation, endpoint_of, leaves_mode, translate
 
 ALL = Capabilities.from_config(engine_config())
 CHAT: dict[str, Any] = {"model": "m", "messages": [{"role": "user", "content": "Hi"}]}
@@ -188,3 +188,39 @@ def test_engine_that_serves_explicit_only(changes: dict[str, Any], reason: str, 
 def test_tensor_parallelism_is_served() -> None:
     capabilities = Capabilities.from_config(engine_config(parallel__tensor_parallel_size=8))
     assert capabilities.modes == ["explicit", "latent", "routed"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "leaves"),
+    [
+        ({}, True),
+        ({"reasoning_mode": None, "routing": None, "vllm_xargs": None}, True),
+        ({"include_reasoning_trace": True, "vllm_xargs": {"k": 1}}, True),
+        ({"reasoning_mode": "explicit"}, False),
+        ({"vllm_xargs": {"reasoning_mode": "latent"}}, False),
+        ({"routing": {"top_n": 3}}, False),
+        ({"vllm_xargs": {"routing": "{}"}}, False),
+        ({"use_beam_search": True}, False),
+    ],
+    ids=str,
+)
+def test_who_leaves_the_mode_to_the_server(fields: dict[str, Any], leaves: bool) -> None:
+    """And is served alike in both arms: routing fields and beam search are of one kind of mode."""
+    assert leaves_mode({**CHAT, **fields}) == leaves
+
+
+@pytest.mark.parametrize("fields", [{}, {"temperature": 0.3}, {"include_reasoning_trace": True}])
+def test_arms_differ_in_the_mode_alone(fields: dict[str, Any]) -> None:
+    """Temperature and filters change lengths too, and are the same in both."""
+    kept = {key: value for key, value in fields.items() if key == "temperature"}
+    arms = {
+        arm: translate({**CHAT, **fields}, "chat", ALL, {}, "latent", arm=arm)
+        for arm in ("control", "treatment")
+    }
+    assert {arm: found.params.mode for arm, found in arms.items()} == {
+        "control": "explicit", "treatment": "latent",
+    }  # fmt: skip
+    bodies = [{k: v for k, v in f.body.items() if k != "vllm_xargs"} for f in arms.values()]
+    assert bodies[0] == bodies[1]
+    assert bodies[0].items() >= {**SAMPLING, **kept}.items()
+    assert [found.arm for found in arms.values()] == list(arms)

@@ -1,0 +1,41 @@
+"""A request's end, entered into the metrics and into the control arm's window."""
+
+from __future__ import annotations
+
+from .metrics import Metrics
+from .render import effective_params
+from .savings import Window, estimate
+from .tally import Tally
+from .translate import Translation
+
+
+class Account:
+    """One process's books."""
+
+    def __init__(self, metrics: Metrics, window: Window | None = None) -> None:
+        self._metrics = metrics
+        self._window = window or Window()
+
+    def refuse(self, code: str) -> None:
+        """Enter a refused request."""
+        self._metrics.count_rejection(code)
+
+    def close(self, translation: Translation, tally: Tally, outcome: str) -> None:
+        """Enter a request that ended, with whatever it did until then."""
+        params = effective_params(translation.params, tally)
+        policy = params.policy if params.is_soft_capable else None
+        self._metrics.count_request(params.mode, policy, outcome)
+        closes = tally.forced_closes(translation.params.cold_stop)
+        self._metrics.count_work(tally.usage(), closes)
+        self._metrics.observe_confidences(params.mode, tally.confidences())
+        lengths = tally.finished_lengths()
+        self._metrics.observe_lengths(translation.arm, lengths)
+        # A request that ended early, or goes on in the background, has no length to compare.
+        is_whole = outcome == "ok" and len(lengths) == translation.num_choices
+        if translation.arm is not None and is_whole:
+            self._window.add(translation.arm, sum(lengths))
+            self._metrics.show_window(self._window.sums)
+
+    def estimate_saving(self) -> None:
+        """Bring the saving up to date, over the windows of all processes."""
+        self._metrics.show_saving(estimate(self._metrics.read_window()))
