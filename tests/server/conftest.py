@@ -17,6 +17,7 @@ _OURS = (
     "test_client",
     "test_options",
     "test_quality",
+    "test_sottovoce_client",
     "test_limits",
     "test_shutdown",
 )
