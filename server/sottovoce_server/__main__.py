@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 
 
@@ -21,7 +22,19 @@ def _tune(argv: list[str]) -> None:
     tune.main(argv[1:])
 
 
-COMMANDS = {"tune": _tune}
+def _chat(argv: list[str]) -> None:
+    from sottovoce_client.chat import main
+
+    main(argv[1:], os.environ)
+
+
+def _explain(argv: list[str]) -> None:
+    from sottovoce_client.explain import main
+
+    main(argv[1:], os.environ)
+
+
+COMMANDS = {"tune": _tune, "chat": _chat, "explain": _explain}
 
 
 def main() -> None:

@@ -52,6 +52,8 @@ def build_parser() -> argparse.ArgumentParser:
     usage = "sottovoce serve MODEL [options]"
     serve = commands.add_parser("serve", help="start the server", usage=usage)
     commands.add_parser("tune", help="choose a model's routing defaults on a few problems")
+    commands.add_parser("chat", help="talk to a server on the terminal")
+    commands.add_parser("explain", help="print the thinking of one request as a table")
     make_arg_parser(serve)
     add_flags(serve)
     return parser

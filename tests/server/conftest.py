@@ -18,6 +18,7 @@ _OURS = (
     "test_options",
     "test_quality",
     "test_metrics_live",
+    "test_sottovoce_client",
     "test_limits",
     "test_shutdown",
     "test_tiny_reasoner",
