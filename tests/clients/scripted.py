@@ -7,7 +7,6 @@ import json
 import random
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import httpx
@@ -149,10 +148,10 @@ class SyncFace:
     def chat(self, prompt: Any = "Hi", **options: Any) -> Any:
         return self.client.chat(prompt, **options)
 
-    def events(self, limit: int | None = None, **options: Any) -> list[Event]:
-        """The first `limit` events; then the block is left."""
+    def events(self, **options: Any) -> list[Event]:
+        """A whole stream."""
         with self.client.stream("Hi", **options) as stream:
-            return list(islice(stream, limit))
+            return list(stream)
 
 
 class AsyncFace:
@@ -170,17 +169,12 @@ class AsyncFace:
     def chat(self, prompt: Any = "Hi", **options: Any) -> Any:
         return asyncio.run(self.client.chat(prompt, **options))
 
-    def events(self, limit: int | None = None, **options: Any) -> list[Event]:
-        """The first `limit` events; then the block is left."""
+    def events(self, **options: Any) -> list[Event]:
+        """A whole stream."""
 
         async def read() -> list[Event]:
-            found: list[Event] = []
             async with self.client.stream("Hi", **options) as stream:
-                async for event in stream:
-                    found.append(event)
-                    if len(found) == limit:
-                        break
-            return found
+                return [event async for event in stream]
 
         return asyncio.run(read())
 

@@ -29,10 +29,10 @@ from sottovoce_client import (
     Done,
     ProtocolError,
     RateLimitedError,
-    ReasoningText,
     Retries,
     Routing,
     StreamCutError,
+    ThinkingStep,
     TraceStep,
     TransportError,
     UnavailableError,
@@ -169,13 +169,32 @@ def test_nothing_is_retried_after_the_first_byte(face: Any) -> None:
     assert (len(script.requests), script.waits_s) == (1, [])
 
 
-@both
-def test_leaving_a_stream_closes_its_connection(face: Any) -> None:
-    parts = [sse([chunk], "") for chunk in CHUNKS]
-    body = Body(*parts)
-    script = Script([httpx.Response(200, stream=body)])
-    assert isinstance(face(script).events(2)[-1], ReasoningText)
-    assert body.is_closed
+def parts_of_a_stream() -> tuple[Body, httpx.MockTransport]:
+    body = Body(*(sse([chunk], "") for chunk in CHUNKS))
+    return body, httpx.MockTransport(Script([httpx.Response(200, stream=body)]))
+
+
+def test_leaving_a_stream_closes_its_connection() -> None:
+    body, transport = parts_of_a_stream()
+    with Client(transport=transport) as client:
+        with client.stream("Hi") as stream:
+            assert isinstance(next(stream), ThinkingStep)
+            assert not body.is_closed
+        assert body.is_closed
+    assert body.num_sent == 2  # of 6
+
+
+def test_leaving_an_async_stream_closes_its_connection() -> None:
+    body, transport = parts_of_a_stream()
+
+    async def leave() -> None:
+        async with AsyncClient(transport=transport) as client:
+            async with client.stream("Hi") as stream:
+                assert isinstance(await anext(stream), ThinkingStep)
+                assert not body.is_closed
+            assert body.is_closed
+
+    asyncio.run(leave())
     assert body.num_sent == 2  # of 6
 
 
@@ -187,9 +206,8 @@ def test_a_stream_that_nobody_reads_is_not_sent(face: Any) -> None:
 
 
 def test_a_dropped_stream_closes_its_connection() -> None:
-    body = Body(*(sse([chunk], "") for chunk in CHUNKS))
-    script = Script([httpx.Response(200, stream=body)])
-    with Client(transport=httpx.MockTransport(script)) as client:
+    body, transport = parts_of_a_stream()
+    with Client(transport=transport) as client:
         for _ in client.stream("Hi"):
             break
         assert body.is_closed
