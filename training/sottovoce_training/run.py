@@ -121,7 +121,8 @@ class Run(ABC, Generic[Batch]):
         values = {name: loss.item() for name, loss in losses.items()}
         if not math.isfinite(values["loss"]):
             raise FloatingPointError(f"step {self.step}: the loss is {values['loss']}")
-        torch.autograd.backward(losses["loss"])
+        if losses["loss"].requires_grad:  # else the batch has nothing for the parameters that learn
+            torch.autograd.backward(losses["loss"])
         torch.nn.utils.clip_grad_norm_([p for group in groups for p in group["params"]], 1.0)
         for optimizer in self.optimizers:
             optimizer.step()
