@@ -3,11 +3,12 @@ MODEL ?= tiny-reasoner
 ARGS ?=
 BIN := .venv/bin
 
-.PHONY: help setup demo serve test lint bench train-reasoner export-reasoner
+.PHONY: help setup demo serve test lint bench train-reasoner export-reasoner \
+	train-shortcuts export-shortcuts
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 setup:  ## create .venv and install into it (SOTTOVOCE_DEVICE=cpu|cuda overrides the choice)
 	@sh requirements/install.sh
@@ -35,3 +36,9 @@ train-reasoner: setup  ## train the tiny reasoner from scratch, or resume it (ab
 
 export-reasoner: setup  ## write a trained reasoner to models/tiny-reasoner, with its card
 	$(BIN)/python -m sottovoce_training.reasoner.export $(ARGS)
+
+train-shortcuts: setup  ## train the reasoner's System-1.5 student, routers and adapters, or resume (meant to take 3 hours on 2 cores)
+	$(BIN)/python -m sottovoce_training.shortcuts.train $(ARGS)
+
+export-shortcuts: setup  ## write a run's shortcuts to models/tiny-reasoner/shortcuts, with their card
+	$(BIN)/python -m sottovoce_training.shortcuts.export $(ARGS)

@@ -42,12 +42,11 @@ def focused(accuracy: Mapping[str, float]) -> dict[str, float]:
     return {name: 0.5 + 2.0 * (1.0 - accuracy[name]) for name in WEIGHTS}
 
 
-class Stream:
-    """An endless, seeded stream of training batches; its state is one number and the weights."""
+class Source:
+    """An endless, seeded stream of problems; its state is one number and the weights."""
 
-    def __init__(self, tokenizer: Any, held_out: set[str], tokens_per_batch: int) -> None:
-        self._tokenizer, self._held_out = tokenizer, held_out
-        self._tokens_per_batch = tokens_per_batch
+    def __init__(self, held_out: set[str]) -> None:
+        self._held_out = held_out
         self.num_pools = 0  # how many pools of problems were drawn so far
         self.weights = dict(WEIGHTS)
 
@@ -58,6 +57,20 @@ class Stream:
             if problem.question not in self._held_out:
                 return problem
 
+    def draw(self, size: int) -> tuple[list[Problem], random.Random]:
+        """The next `size` problems, and the pool's generator for what else is drawn by chance."""
+        rng = random.Random(self.num_pools)
+        self.num_pools += 1
+        return [self._problem(rng) for _ in range(size)], rng
+
+
+class Stream(Source):
+    """Training batches of a limited number of tokens each."""
+
+    def __init__(self, tokenizer: Any, held_out: set[str], tokens_per_batch: int) -> None:
+        super().__init__(held_out)
+        self._tokenizer, self._tokens_per_batch = tokenizer, tokens_per_batch
+
     def _encode(self, problem: Problem) -> tuple[list[int], int]:
         encode = self._tokenizer.encode
         prompt = encode(prompt_of(problem.question))
@@ -65,9 +78,8 @@ class Stream:
 
     def pool(self, size: int = 1024) -> list[Batch]:
         """The batches of the next `size` problems, in random order."""
-        rng = random.Random(self.num_pools)
-        self.num_pools += 1
-        examples = [self._encode(self._problem(rng)) for _ in range(size)]
+        problems, rng = self.draw(size)
+        examples = [self._encode(problem) for problem in problems]
         examples.sort(key=lambda example: len(example[0]))
         batches, group = [], list[tuple[list[int], int]]()
         for example in examples:

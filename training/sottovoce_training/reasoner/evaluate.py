@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,21 @@ def validation_problems(per_family: int, split: str = "validation") -> list[Prob
     return [p for family in FAMILIES.values() for p in family.problems(split, 0, per_family)]
 
 
+Writer = Callable[[list[str]], list[list[int]]]  # prompts to the tokens written after each
+
+
+def score(
+    write: Writer, tokenizer: Any, problems: Sequence[Problem], batch_size: int = 128
+) -> list[Result]:
+    """Have every problem answered, and score the answers with the families' own scorers."""
+    results = []
+    for i in range(0, len(problems), batch_size):
+        part = problems[i : i + batch_size]
+        new = write([prompt_of(problem.question) for problem in part])
+        results += [_result(tokenizer, *pair) for pair in zip(part, new, strict=True)]
+    return results
+
+
 @torch.inference_mode()
 def evaluate(
     model: Any,
@@ -34,28 +49,33 @@ def evaluate(
     max_tokens: int = 384,
     batch_size: int = 128,
 ) -> list[Result]:
-    """Answer every problem greedily and score the answers with the families' own scorers."""
-    model.eval()
-    results = []
-    for i in range(0, len(problems), batch_size):
-        part = problems[i : i + batch_size]
-        prompts = [prompt_of(problem.question) for problem in part]
-        inputs = tokenizer(
-            prompts,
-            return_tensors="pt",
-            padding=True,
-            padding_side="left",
-            return_token_type_ids=False,
-        )
+    """Answer every problem greedily with transformers' own generation, and score the answers."""
+
+    def write(prompts: list[str]) -> list[list[int]]:
+        inputs = left_padded(tokenizer, prompts)
         out = model.generate(
             **inputs, max_new_tokens=max_tokens, do_sample=False,
             pad_token_id=tokenizer.pad_token_id,
             eos_token_id=tokenizer.convert_tokens_to_ids(END),
         )  # fmt: skip
-        new = out[:, inputs.input_ids.shape[1] :].tolist()
-        results += [_result(tokenizer, *pair) for pair in zip(part, new, strict=True)]
+        new: list[list[int]] = out[:, inputs.input_ids.shape[1] :].tolist()
+        return new
+
+    model.eval()
+    results = score(write, tokenizer, problems, batch_size)
     model.train()
     return results
+
+
+def left_padded(tokenizer: Any, prompts: list[str]) -> Any:
+    """`input_ids` and `attention_mask`, int64 [B, L], of prompts that all end in the last column."""
+    return tokenizer(
+        prompts,
+        return_tensors="pt",
+        padding=True,
+        padding_side="left",
+        return_token_type_ids=False,
+    )
 
 
 def _result(tokenizer: Any, problem: Problem, tokens: list[int]) -> Result:

@@ -77,7 +77,8 @@ def _note(run: Path) -> str:
     return "\n\n" + path.read_text().strip() if path.exists() else ""
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The short name of the commit that is checked out, empty outside a repository."""
     command = ["git", "-C", str(MODELS), "rev-parse", "--short", "HEAD"]
     return subprocess.run(command, capture_output=True, text=True).stdout.strip()
 
@@ -97,7 +98,7 @@ def main(argv: list[str] | None = None) -> None:
     results = evaluate(read_model(args.out), tokenizer, problems)
     size = (args.out / "model.safetensors").stat().st_size
     about = {
-        "parameters": f"{model.num_parameters() / 1e6:.2f}", "steps": step, "commit": _commit(),
+        "parameters": f"{model.num_parameters() / 1e6:.2f}", "steps": step, "commit": commit(),
         "megabytes": f"{size / 1e6:.1f}", "layers": model.config.num_hidden_layers,
         "width": model.config.hidden_size, "vocabulary": len(tokenizer), "note": _note(args.run),
     }  # fmt: skip

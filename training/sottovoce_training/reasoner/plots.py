@@ -31,21 +31,21 @@ def _figure(title: str, label: str) -> tuple[Any, Any]:
     return figure, axes
 
 
-def plot_loss(log: Log, path: Path) -> None:
-    """Mean cross-entropy of the labelled tokens, in nats, on a logarithmic axis."""
-    points = [(e["step"], e["loss"]) for e in log if "loss" in e]
-    figure, axes = _figure("Training loss", "nats per token")
+def plot_loss(log: Log, path: Path, key: str = "loss", label: str = "nats per token") -> None:
+    """A training loss, by default the labelled tokens' cross-entropy, on a logarithmic axis."""
+    points = [(e["step"], e[key]) for e in log if key in e]
+    figure, axes = _figure("Training loss", label)
     axes.plot(*zip(*points, strict=True), linewidth=0.8)
     axes.set_yscale("log")
     figure.savefig(path, dpi=110)
 
 
-def plot_accuracy(log: Log, path: Path) -> None:
-    """Share of validation problems answered, greedy, per family."""
-    entries = [e for e in log if "accuracy" in e]
+def plot_accuracy(log: Log, path: Path, key: str = "accuracy") -> None:
+    """Share of validation problems answered, greedy, per family or whatever else `key` holds."""
+    entries = [e for e in log if key in e]
     figure, axes = _figure("Accuracy on validation problems", "share correct")
-    for name in entries[-1]["accuracy"] if entries else ():
-        points = [(e["step"], e["accuracy"][name]) for e in entries]
+    for name in entries[-1][key] if entries else ():
+        points = [(e["step"], e[key][name]) for e in entries]
         width = 2.5 if name == "all" else 1.0
         axes.plot(*zip(*points, strict=True), label=name, linewidth=width, marker=".")
     axes.set_ylim(0, 1.02)

@@ -1,0 +1,156 @@
+"""Training batches: problems solved in latent steps, and the same problems solved in words."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import torch
+
+from ..chain import Chain
+from ..families import Problem
+from ..reasoner.data import IGNORED, Source
+from ..reasoner.tokenizer import END, END_THINK, prompt_of
+from .criticality import spread
+
+LATENT_STEPS = (1, 2, 3, 4, 6, 8)  # a training batch draws one of these
+
+
+@dataclass(frozen=True)
+class Batch:
+    """B problems: a prompt of P tokens, K latent steps, a text of T tokens."""
+
+    prompt_ids: torch.Tensor  # int64 [B, P], padded on the left
+    is_prompt: torch.Tensor  # bool [B, P]
+    num_latents: int
+    text_ids: torch.Tensor  # int64 [B, T], padded on the right
+    is_text: torch.Tensor  # bool [B, T]
+    labels: torch.Tensor  # int64 [B, T]: the text, IGNORED where a token is given or padding
+    is_answer: torch.Tensor  # bool [B, T]: the text after the marker that ends thinking
+    criticality: torch.Tensor  # float32 [B, K + T], 0 to 1, of latents and text
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One group of problems in both forms; `latent` is None where the explicit form is trained."""
+
+    explicit: Batch
+    latent: Batch | None
+
+    @property
+    def batch(self) -> Batch:
+        """The form that is trained."""
+        return self.explicit if self.latent is None else self.latent
+
+
+@dataclass(frozen=True)
+class Example:
+    """One problem in token ids."""
+
+    prompt: list[int]
+    thought: list[int]  # a line a step
+    answer: list[int]  # from the marker that ends thinking to the end of the turn
+    critical: list[bool]  # a step of the chain each
+    lines: list[int]  # the step of each token of the thought
+
+
+def example_of(
+    tokenizer: Any, problem: Problem, is_critical: Callable[[Chain], list[bool]]
+) -> Example:
+    """Encode a problem; the thought and the answer join as `completion_of` has them."""
+    thought = tokenizer(problem.chain.text + "\n", return_offsets_mapping=True)
+    breaks = [0, *accumulate(len(step.text) + 1 for step in problem.chain.steps)]
+    lines = [sum(start >= end for end in breaks[1:]) for start, _ in thought["offset_mapping"]]
+    answer = tokenizer.encode(f"{END_THINK}\n{problem.answer}{END}")
+    prompt = tokenizer.encode(prompt_of(problem.question))
+    return Example(prompt, thought["input_ids"], answer, is_critical(problem.chain), lines)
+
+
+def padded(rows: Sequence[Sequence[int]], pad: int, is_left: bool = False) -> torch.Tensor:
+    """Rows of ids as int64 [B, longest]."""
+    length = max(len(row) for row in rows)
+    found = torch.full((len(rows), length), pad, dtype=torch.int64)
+    for target, row in zip(found, rows, strict=True):
+        where = slice(length - len(row), length) if is_left else slice(0, len(row))
+        target[where] = torch.tensor(row)
+    return found
+
+
+def _batch(
+    group: Sequence[Example],
+    texts: list[list[int]],
+    labels: list[list[int]],
+    criticality: list[list[float]],
+    num_latents: int,
+    pad: int,
+) -> Batch:
+    text_ids = padded(texts, pad)
+    lengths = torch.tensor([len(text) for text in texts])
+    columns = torch.arange(text_ids.shape[1])
+    starts = lengths - torch.tensor([len(example.answer) for example in group])
+    prompt_lengths = torch.tensor([len(example.prompt) for example in group])
+    prompt_ids = padded([example.prompt for example in group], pad, is_left=True)
+    from_end = prompt_ids.shape[1] - torch.arange(prompt_ids.shape[1])
+    weights = torch.zeros(len(group), num_latents + text_ids.shape[1])
+    for row, values in zip(weights, criticality, strict=True):
+        row[: len(values)] = torch.tensor(values)
+    return Batch(
+        prompt_ids, from_end <= prompt_lengths[:, None], num_latents, text_ids,
+        is_text=columns < lengths[:, None], labels=padded(labels, IGNORED),
+        is_answer=(columns > starts[:, None]) & (columns < lengths[:, None]), criticality=weights,
+    )  # fmt: skip
+
+
+def explicit_batch(group: Sequence[Example], pad: int) -> Batch:
+    """Thinking in words; a token of the thought is as critical as its step, the answer fully."""
+    texts = [example.thought + example.answer for example in group]
+    criticality = [
+        [float(e.critical[line]) for line in e.lines] + [1.0] * len(e.answer) for e in group
+    ]
+    return _batch(group, texts, texts, criticality, 0, pad)
+
+
+def latent_batch(group: Sequence[Example], num_latents: int, pad: int) -> Batch:
+    """Thinking in latent steps; the marker that ends it is given, the answer is fully critical."""
+    texts = [example.answer for example in group]
+    labels = [[IGNORED, *text[1:]] for text in texts]
+    criticality = [spread(e.critical, num_latents) + [1.0] * len(e.answer) for e in group]
+    return _batch(group, texts, labels, criticality, num_latents, pad)
+
+
+class Lessons(Source):
+    """An endless, seeded stream of lessons; a share of them explicit."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        held_out: set[str],
+        is_critical: Callable[[Chain], list[bool]],
+        batch_size: int,
+        explicit_share: float,
+    ) -> None:
+        super().__init__(held_out)
+        self._tokenizer, self._is_critical = tokenizer, is_critical
+        self._batch_size, self._explicit_share = batch_size, explicit_share
+
+    def _lesson(self, group: Sequence[Example], rng: random.Random) -> Lesson:
+        pad = self._tokenizer.pad_token_id
+        explicit = explicit_batch(group, pad)
+        num_latents = rng.choice(LATENT_STEPS)
+        if rng.random() < self._explicit_share:
+            return Lesson(explicit, None)
+        return Lesson(explicit, latent_batch(group, num_latents, pad))
+
+    def pool(self, size: int = 1024) -> list[Lesson]:
+        """The lessons of the next `size` problems, of similar length each, in random order."""
+        problems, rng = self.draw(size)
+        examples = [example_of(self._tokenizer, p, self._is_critical) for p in problems]
+        examples.sort(key=lambda e: len(e.prompt) + len(e.thought))
+        groups = [
+            examples[i : i + self._batch_size] for i in range(0, len(examples), self._batch_size)
+        ]
+        rng.shuffle(groups)
+        return [self._lesson(group, rng) for group in groups]

@@ -1,0 +1,95 @@
+"""The two stages' losses (arXiv 2505.18962, section 3): answers, teacher's states, early exits."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+
+from ..reasoner.data import IGNORED
+from .criticality import exit_weights
+from .data import Batch, Lesson
+from .modules import Gate
+from .student import Pass, Student
+
+Losses = dict[str, torch.Tensor]  # scalars: `loss`, which is minimised, and its terms
+
+
+def nll(student: Student, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy, in nats, of labels [B, T] given the states [B, T, H] before them."""
+    is_labelled = labels != IGNORED
+    logits = student.logits(hidden[is_labelled])
+    return F.cross_entropy(logits.float(), labels[is_labelled])
+
+
+def state_mse(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Mean squared difference of states [N, H]; no gradient reaches `theirs`."""
+    return F.mse_loss(ours.float(), theirs.detach().float())
+
+
+def early_exit_mse(
+    states: torch.Tensor, final: torch.Tensor, weights: torch.Tensor, is_counted: torch.Tensor
+) -> torch.Tensor:
+    """Sum over layers of e_{l,t} times the mean squared difference, averaged over positions.
+
+    States [L, B, S, H] and final [B, S, H] after the final norm, weights [L, B, S], is_counted
+    bool [B, S]. No gradient reaches `final`.
+    """
+    squares = (states.float() - final.detach().float()).square().mean(-1)  # [L, B, S]
+    found: torch.Tensor = (weights * squares).sum(0)[is_counted].mean()
+    return found
+
+
+def latent_losses(
+    student: Student, teacher: Student, lesson: Lesson, alpha: float, plain: Pass | None = None
+) -> Losses:
+    """Stage 1: answer NLL + alpha MSE to the teacher's last states where both give the answer.
+
+    An explicit lesson has the NLL of the whole chain alone: it keeps the student able to think in
+    words, which requests without latent steps want. That is our addition. `plain` is the
+    student's forward pass without shortcuts, should it be there already.
+    """
+    batch = lesson.batch
+    found = student(batch) if plain is None else plain
+    answer = nll(student, found.hidden, batch.labels)
+    if lesson.latent is None:
+        return {"loss": answer, "explicit_nll": answer}
+    with torch.no_grad():
+        taught = teacher(lesson.explicit).hidden[lesson.explicit.is_answer]
+    distance = state_mse(found.hidden[batch.is_answer], taught)
+    return {"loss": answer + alpha * distance, "answer_nll": answer, "state_mse": distance}
+
+
+def _exits(student: Student, batch: Batch, mixed: Pass, plain: Pass) -> torch.Tensor:
+    states = student.normed(mixed.states())
+    last = [*(segment.states[-1] for segment in plain.latents), plain.text.states[-1]]
+    final = student.normed(torch.cat(last, dim=1))
+    is_latent = torch.ones(len(batch.is_text), batch.num_latents, dtype=torch.bool)
+    is_counted = torch.cat([is_latent, batch.is_text], dim=1)
+    return early_exit_mse(states, final, exit_weights(batch.criticality, len(states)), is_counted)
+
+
+def shortcut_losses(
+    student: Student, lesson: Lesson, beta: float, plain: Pass | None = None
+) -> Losses:
+    """Stage 2: weighted early-exit MSE to the plain student's final states + beta NLL."""
+    batch = lesson.batch
+    if plain is None:
+        with torch.no_grad():
+            plain = student(batch)
+    mixed = student(batch, Gate(), plain.prompt)
+    answer, exits = nll(student, mixed.hidden, batch.labels), _exits(student, batch, mixed, plain)
+    gates = [gate.mean() for segment in [*mixed.latents, mixed.text] for gate in segment.gates]
+    found = {"loss": exits + beta * answer, "mixed_nll": answer, "exit_mse": exits}
+    if gates:
+        found["gate"] = torch.stack(gates).mean()
+    return found
+
+
+def joint_losses(
+    student: Student, teacher: Student, lesson: Lesson, alpha: float, beta: float
+) -> Losses:
+    """The ablation without stages: the sum of both, all parameters learning at once."""
+    plain = student(lesson.batch)
+    first = latent_losses(student, teacher, lesson, alpha, plain)
+    second = shortcut_losses(student, lesson, beta, plain)
+    return {**first, **second, "loss": first["loss"] + second["loss"]}
