@@ -19,6 +19,7 @@ from .body import ClientGoneError, parse_object, read_body, with_body
 from .defaults import read_defaults
 from .drain import Drain
 from .errors import ApiError
+from .page import read_pages
 from .render import Renderer, with_modes
 from .reply import Answer, Changes, Receive, Reply, Scope, Send
 from .settings import ServerSettings
@@ -38,6 +39,7 @@ class Gateway:
 
     def __init__(self, app: Any) -> None:
         self._app = app
+        self._pages = read_pages()
         self._context: _Context | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -73,6 +75,9 @@ class Gateway:
 
     async def _serve(self, context: _Context, scope: Scope, receive: Receive, send: Send) -> None:
         path = scope["path"].removeprefix(scope.get("root_path") or "")
+        if path in self._pages and scope["method"] in ("GET", "HEAD"):
+            await self._pages[path](scope, receive, send)
+            return
         if scope["method"] != "OPTIONS" and path not in OPEN_ROUTES:
             scope = context.authenticate(scope)
         if path in ("/ready", "/health") and context.drain.is_draining:
