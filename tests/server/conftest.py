@@ -17,6 +17,7 @@ _OURS = (
     "test_client",
     "test_options",
     "test_quality",
+    "test_playground_live",
     "test_limits",
     "test_shutdown",
 )
