@@ -25,6 +25,7 @@ from .drain import Drain
 from .errors import ApiError
 from .metrics import Metrics
 from .outcome import Caller, outcome_of
+from .page import read_pages
 from .render import Renderer, with_modes
 from .reply import Answer, Changes, Receive, Reply, Scope, Send
 from .savings import draw_arm
@@ -52,6 +53,7 @@ class Gateway:
 
     def __init__(self, app: Any, registry: CollectorRegistry = REGISTRY) -> None:
         self._app, self._registry = app, registry
+        self._pages = read_pages()
         self._context: _Context | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,6 +91,9 @@ class Gateway:
 
     async def _serve(self, context: _Context, scope: Scope, receive: Receive, send: Send) -> None:
         path = _path_of(scope)
+        if path in self._pages and scope["method"] in ("GET", "HEAD"):
+            await self._pages[path](scope, receive, send)
+            return
         if scope["method"] != "OPTIONS" and path not in OPEN_ROUTES:
             scope = context.authenticate(scope)
         if path in ("/ready", "/health") and context.drain.is_draining:

@@ -19,6 +19,7 @@ _OURS = (
     "test_quality",
     "test_metrics_live",
     "test_sottovoce_client",
+    "test_playground_live",
     "test_limits",
     "test_shutdown",
     "test_tiny_reasoner",

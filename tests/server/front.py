@@ -85,6 +85,10 @@ class Front:
         self._gateway = Gateway(app, self._registry)
         self._owner = SimpleNamespace(state=SimpleNamespace(args=args, engine_client=engine))
 
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Serve as an ASGI app, to clients on real sockets."""
+        await self._gateway({**scope, "app": self._owner}, receive, send)
+
     def ask(
         self,
         path: str,

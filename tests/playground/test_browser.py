@@ -1,0 +1,239 @@
+"""The playground in a real browser: what it sends, shows, and lets a keyboard do."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+
+from playground.browser import open_page
+from playground.fake import ANSWER, NUM_STEPS, P_MAX, WORDS, Fake, routes_of
+from playground.reading import choose_modes, column, run, totals, wait_until_done
+from sottovoce_router import parse
+
+
+def test_type_and_run(page: Any, fake: Fake) -> None:
+    choose_modes(page, "routed")
+    page.fill("[name=prompt]", "")
+    page.focus("[name=prompt]")
+    page.keyboard.type("Say <b>hi</b>")
+    page.fill("[name=threshold]", "0.55")
+    page.fill("[name=top_n]", "4")
+    page.fill("[name=thinking_token_budget]", "9")
+    page.keyboard.press("Tab")
+    page.focus("[name=prompt]")
+    page.keyboard.press("Control+Enter")
+    wait_until_done(page, "routed")
+    (request,) = fake.engine.requests
+    assert request["messages"] == [{"role": "user", "content": "Say <b>hi</b>"}]
+    assert (request["seed"], request["max_tokens"], request["model"]) == (7, 512, "tiny")
+    assert request["thinking_token_budget"] == 9
+    params = parse(request["vllm_xargs"])
+    assert (params.mode, params.threshold, params.top_n, params.trace) == ("routed", 0.55, 4, True)
+    routed = column(page, "routed")
+    assert (
+        routed.locator(".effective").inner_text() == "ran as routed · thinkrouter · threshold 0.55"
+    )
+    assert routed.locator(".status").inner_text() == "done: stop"
+    assert routed.locator(".answer").inner_text() == "".join(ANSWER)
+    assert totals(routed) == {
+        "reasoning steps": "9", "soft share": "56 %", "switches": "5", "tokens": "12",
+    }  # fmt: skip
+
+
+def test_every_step_is_shown_as_text_with_its_route(page: Any) -> None:
+    run(page, "routed")
+    tokens = column(page, "routed").locator("[role=option]")
+    texts = tokens.all_text_contents()
+    assert texts[6] == WORDS[6], "markup in a token stays text"
+    assert texts[3] == "⏎\n"
+    assert texts[7] == "[7]"
+    routes = routes_of("routed")
+    lines: dict[str, str] = {}
+    for i, route in enumerate(routes):
+        token = tokens.nth(i)
+        assert f", {route}, p_max {P_MAX[i]:.2f}" in token.get_attribute("aria-label")
+        lines[route] = token.evaluate("e => getComputedStyle(e).borderBottomStyle")
+    assert len(set(lines.values())) == 3, "the routes differ in more than colour"
+    assert page.locator("img").count() == 0
+
+
+def test_three_modes_side_by_side(page: Any, fake: Fake) -> None:
+    page.set_viewport_size({"width": 1300, "height": 900})
+    run(page, "explicit", "latent", "routed")
+    shown = page.locator("article .effective").all_inner_texts()
+    assert shown == [
+        "ran as explicit", "ran as latent · soft", "ran as routed · thinkrouter · threshold 0.7",
+    ]  # fmt: skip
+    boxes = [page.locator("article").nth(i).bounding_box() for i in range(3)]
+    assert len({box["y"] for box in boxes}) == 1
+    assert len({box["x"] for box in boxes}) == 3
+    assert totals(column(page, "explicit"))["soft share"] == "0 %"
+    assert totals(column(page, "latent"))["soft share"] == "89 %"
+    assert len(fake.engine.requests) == 3
+
+
+def test_one_after_the_other(page: Any, fake: Fake) -> None:
+    fake.engine.holds = True
+    page.check("[name=in_turn]")
+    choose_modes(page, "latent", "routed")
+    page.click("#run")
+    column(page, "latent").locator("[role=option]").nth(2).wait_for()
+    assert column(page, "routed").locator(".status").inner_text() == "waiting"
+    assert len(fake.engine.requests) == 1
+    page.click("#stop")
+    column(page, "routed").get_by_text("stopped").wait_for()
+    assert len(fake.engine.requests) == 1
+
+
+def test_details_on_hover(page: Any) -> None:
+    run(page, "routed")
+    routed = column(page, "routed")
+    routed.locator("[role=option]").nth(1).hover()
+    details = routed.locator(".details").inner_text()
+    assert "2. “ +” ■ discrete: p_max 0.420, entropy 0.580 nats" in details
+    alternatives = routed.locator(".details li").all_text_contents()
+    assert alternatives == [" 0.800 “ +”", " 0.200 “ 25”"]
+
+
+def test_details_by_keyboard(page: Any) -> None:
+    """One tab stop for all steps, and the arrow keys among them."""
+    run(page, "latent", "routed")
+    routed = column(page, "routed")
+    column(page, "latent").locator("[role=option]").first.focus()
+    page.keyboard.press("Tab")
+    keys = {"": 1, "ArrowRight": 2, "End": NUM_STEPS, "ArrowLeft": NUM_STEPS - 1, "Home": 1}
+    for key, number in keys.items():
+        if key:
+            page.keyboard.press(key)
+        focused = page.evaluate("document.activeElement.dataset.index")
+        assert focused == str(number - 1)
+        assert routed.locator(".details p").inner_text().startswith(f"{number}. ")
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+    assert outline == "solid"
+    described = page.evaluate("document.activeElement.getAttribute('aria-describedby')")
+    assert described == routed.locator(".details").get_attribute("id")
+    assert routed.locator("[role=option][aria-selected=true]").count() == 1
+
+
+def test_timeline(page: Any) -> None:
+    run(page, "latent", "routed")
+    routed = column(page, "routed")
+    timeline = routed.locator(".timeline")
+    label = timeline.get_attribute("aria-label")
+    assert label == "p_max of 9 steps, lowest 0.31 at step 5, threshold 0.7"
+    line = timeline.locator(".line").get_attribute("d")
+    heights = [float(point.split()[1]) for point in line.removeprefix("M").split("L")]
+    assert len(set(heights)) == NUM_STEPS
+    below = [y > _threshold_height(timeline) for y in heights]
+    assert below == [p < 0.7 for p in P_MAX]
+    for route in ("soft", "discrete", "forced"):
+        marks = timeline.locator(f".{route}").get_attribute("d").count("M")
+        assert marks == routes_of("routed").count(route)
+    assert column(page, "latent").locator(".timeline .threshold").get_attribute("d") == ""
+    box = timeline.bounding_box()
+    timeline.hover(position={"x": box["width"] - 8, "y": 40})
+    assert routed.locator(".details p").inner_text().startswith(f"{NUM_STEPS}. ")
+
+
+def _threshold_height(timeline: Any) -> float:
+    line: str = timeline.locator(".threshold").get_attribute("d")
+    return float(line.split("H")[0].split()[1]) + 0.05  # the step at the threshold is not below it
+
+
+def test_share_link(browser: Any, page: Any, fake: Fake) -> None:
+    """It fills the form of another tab, runs nothing there, and holds no key."""
+    choose_modes(page, "latent", "routed")
+    page.fill("[name=prompt]", "Why & how?\nTell")
+    page.fill("[name=seed]", "11")
+    page.select_option("[name=model]", "other")
+    page.select_option("[name=routed_policy]", "random")
+    page.fill("#key", "very-secret")
+    page.click("#share")
+    page.wait_for_function("document.getElementById('share-status').textContent")
+    link = page.input_value("#link")
+    assert link == page.url
+    assert "very-secret" not in link
+    assert urlsplit(link).query == ""
+    state = parse_qs(urlsplit(link).fragment)
+    assert (state["mode"], state["seed"], state["model"]) == (
+        ["latent", "routed"],
+        ["11"],
+        ["other"],
+    )
+    with open_page(browser, link) as other:
+        other.wait_for_selector("select[name=model] option", state="attached")
+        names = ("prompt", "seed", "model", "routed_policy")
+        values = [other.input_value(f"[name={name}]") for name in names]
+        assert values == ["Why & how?\nTell", "11", "other", "random"]
+        assert other.input_value("#key") == ""
+        assert other.locator("[name=mode]:checked").count() == 2
+        assert other.locator("article").count() == 0
+    assert fake.engine.requests == []
+
+
+def test_stop(page: Any, fake: Fake) -> None:
+    fake.engine.holds = True
+    choose_modes(page, "explicit", "routed")
+    assert page.is_disabled("#stop")
+    page.click("#run")
+    for mode in ("explicit", "routed"):
+        column(page, mode).locator("[role=option]").nth(2).wait_for()
+    assert page.is_disabled("#run")
+    page.click("#stop")
+    for mode in ("explicit", "routed"):
+        column(page, mode).get_by_text("stopped").wait_for()
+        assert column(page, mode).locator("[role=option]").count() == 3
+        assert column(page, mode).locator(".error").is_hidden()
+    page.wait_for_function("!document.getElementById('run').disabled")
+    fake.engine.holds = False
+    run(page, "explicit")
+    assert fake.engine.num_hung_up == 2
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colour_scheme(browser: Any, fake: Fake, scheme: Any) -> None:
+    """The page follows it, and every text can be read on what is behind it."""
+    with open_page(browser, fake.base + "/", color_scheme=scheme) as page:
+        run(page, "routed")
+        back = _rgb(page, "body", "backgroundColor")
+        assert (_luminance(back) > 0.5) == (scheme == "light")
+        for route in ("soft", "discrete", "forced"):
+            token = f"article .token.{route}"
+            assert _contrast(page, token, token) >= 4.5
+        for selector, behind in ((".status", "body"), ("#run", "#run"), (".answer", ".answer")):
+            assert _contrast(page, selector, behind) >= 4.5
+
+
+def _rgb(page: Any, selector: str, name: str) -> list[int]:
+    script = "([s, n]) => getComputedStyle(document.querySelector(s))[n]"
+    colour: str = page.evaluate(script, [selector, name])
+    return [int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+
+
+def _luminance(rgb: list[int]) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    shares = [c / 255 for c in rgb]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(page: Any, text: str, behind: str) -> float:
+    pair = (_rgb(page, text, "color"), _rgb(page, behind, "backgroundColor"))
+    low, high = sorted(map(_luminance, pair))
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_phone(browser: Any, fake: Fake) -> None:
+    """All of it within 360 pixels, before and after a run."""
+    size = {"width": 360, "height": 640}
+    with open_page(browser, fake.base + "/", viewport=size, has_touch=True) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        run(page, "explicit", "latent", "routed")
+        page.click("#share")
+        column(page, "routed").locator("[role=option]").nth(6).tap()
+        assert WORDS[6] in column(page, "routed").locator(".details").inner_text()
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        boxes = [page.locator("article").nth(i).bounding_box() for i in range(3)]
+        assert len({box["x"] for box in boxes}) == 1
