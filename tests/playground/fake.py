@@ -97,7 +97,9 @@ class Engine:
 def _tell(step: Step) -> None:
     watch = observer.get()
     assert watch is not None
-    completion = SimpleNamespace(index=0, token_ids=[step.token_id], routing=[step])
+    completion = SimpleNamespace(
+        index=0, token_ids=[step.token_id], routing=[step], finish_reason=None
+    )
     watch(output("chatcmpl-a", completion))
 
 
