@@ -181,12 +181,14 @@ def test_stop(page: Any, fake: Fake) -> None:
     for mode in ("explicit", "routed"):
         column(page, mode).locator("[role=option]").nth(2).wait_for()
     assert page.is_disabled("#run")
+    page.press("[name=prompt]", "Control+Enter")
     page.click("#stop")
     for mode in ("explicit", "routed"):
         column(page, mode).get_by_text("stopped").wait_for()
         assert column(page, mode).locator("[role=option]").count() == 3
         assert column(page, mode).locator(".error").is_hidden()
     page.wait_for_function("!document.getElementById('run').disabled")
+    assert len(fake.engine.requests) == 2, "what runs is not started again"
     fake.engine.holds = False
     run(page, "explicit")
     assert fake.engine.num_hung_up == 2

@@ -25,7 +25,7 @@ export class Fields {
     this.#catalogue = catalogue;
     for (const [mode, { default: name, policies }] of Object.entries(catalogue.modes)) {
       const options = Object.keys(policies).map((policy) => [policy, policy]);
-      this.#fill(`${mode}_policy`, [["", `default (${name})`], ...options]);
+      this.#fill(`${mode}_policy`, [["", `${name} (default)`], ...options]);
     }
     this.setPlaceholders({});
   }
