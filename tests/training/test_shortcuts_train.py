@@ -21,7 +21,7 @@ from sottovoce_training.shortcuts.reference import Reference
 from sottovoce_training.shortcuts.train import Run, Settings, stages
 from sottovoce_training.shortcuts.weights import MANIFEST, Manifest, read_weights, write_weights
 
-COMMON: dict[str, Any] = {"batch_size": 4, "compiled": False, "warmup": 1, "eval_every": 1}
+COMMON: dict[str, Any] = {"batch_size": 4, "warmup": 1, "eval_every": 1}
 
 
 @pytest.fixture(scope="module", autouse=True)

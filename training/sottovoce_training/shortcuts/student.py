@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -63,18 +62,11 @@ def causal_mask(is_token: torch.Tensor, num_new: int) -> torch.Tensor:
 
 
 class Student(nn.Module):
-    """A Llama with its shortcuts.
+    """A Llama with its shortcuts. Not compiled: on a CPU that took minutes and won nothing."""
 
-    `compiled` is for training: it compiles what reads prompts and texts. A latent step is one
-    position, with more kinds of inputs that do or do not carry a gradient than it would win back.
-    """
-
-    def __init__(self, model: Any, shortcuts: Shortcuts, compiled: bool = False) -> None:
+    def __init__(self, model: Any, shortcuts: Shortcuts) -> None:
         super().__init__()
         self.model, self.shortcuts = model, shortcuts
-        self.long: Callable[..., Segment] = self.segment
-        if compiled:
-            self.long = torch.compile(self.segment, dynamic=True)
 
     def segment(
         self,
@@ -182,8 +174,7 @@ class Tape:
         num_new = x.shape[1]
         positions = (self.is_token.cumsum(1) - 1).clamp_min(0)[:, -num_new:]
         mask = causal_mask(self.is_token, num_new)
-        read = self.student.long if num_new > 1 else self.student.segment
-        found = read(x, self.past, positions, mask, gate, before)
+        found = self.student.segment(x, self.past, positions, mask, gate, before)
         self.past = found.keys, found.values
         self.last = self.student.normed(found.states[-1][:, -1:])
         return found

@@ -39,7 +39,6 @@ class Settings(run.Schedule):
     criticality: str = "derived"  # or "linked", by which every step of these chains is critical
     explicit_share: float = 0.25  # of the lessons: thought in words
     batch_size: int = 64  # problems
-    compiled: bool = True
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -78,8 +77,7 @@ class Run(run.Run[Lesson]):
         self._agree()
         self.tokenizer = load_tokenizer(teacher)
         taught = read_model(teacher)
-        untrained = new_shortcuts(taught, settings.variant)
-        self.teacher = Student(taught, untrained, settings.compiled)
+        self.teacher = Student(taught, new_shortcuts(taught, settings.variant))
         self.model = self._student(read_model(teacher), start)
         parameters, matrices = _trained(self.model, settings.stage)
         self.model.requires_grad_(False)
@@ -93,8 +91,7 @@ class Run(run.Run[Lesson]):
         self._resume()
 
     def _student(self, model: Any, start: Path | None) -> Student:
-        shortcuts = new_shortcuts(model, self.settings.variant)
-        student = Student(model, shortcuts, self.settings.compiled)
+        student = Student(model, new_shortcuts(model, self.settings.variant))
         if start is not None:
             student.load_state_dict(torch.load(start, weights_only=True)["model"])
         return student
@@ -119,7 +116,7 @@ class Run(run.Run[Lesson]):
 
     def measure(self, mode: Mode) -> tuple[list[Result], float]:
         """The results on the validation problems, and the share of layers skipped."""
-        writer = Writer(eager(self.model), self.tokenizer, mode)
+        writer = Writer(self.model, self.tokenizer, mode)
         problems = validation_problems(VALIDATION_PER_FAMILY)
         return score(writer, self.tokenizer, problems), writer.skipped_share
 
@@ -133,11 +130,6 @@ class Run(run.Run[Lesson]):
             skipped={name: skipped for name, (_, skipped) in found.items()},
         )
         return first["all"]
-
-
-def eager(student: Student) -> Student:
-    """The same weights, not compiled: generation meets a new length at every step."""
-    return Student(student.model, student.shortcuts)
 
 
 def stages(
@@ -163,8 +155,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="make train-shortcuts", description=__doc__)
     parser.add_argument("--teacher", type=Path, default=Path("models/tiny-reasoner"))
     parser.add_argument("--out", type=Path, default=Path(".cache/shortcuts"))
-    parser.add_argument("--stage-1-steps", type=int, default=3500)
-    parser.add_argument("--stage-2-steps", type=int, default=2000)
+    parser.add_argument("--stage-1-steps", type=int, default=2700)
+    parser.add_argument("--stage-2-steps", type=int, default=1800)
     parser.add_argument("--without", nargs="*", choices=["depth", "step", "stages"], default=[])
     parser.add_argument("--criticality", choices=sorted(RULES), default="derived")
     parser.add_argument("--seed", type=int, default=0)
