@@ -215,7 +215,7 @@ def decide(
 ) -> None:
     """See `reference.decide`."""
     if not uses_triton(sampled.device):
-        return decide_rows(
+        decide_rows(
             conf.top_logits.numpy(), conf.top_ids.numpy(), conf.sum_raw.numpy(),
             conf.sum_mix.numpy(), conf.sum_xmix.numpy(), sampled.numpy(), slot_ids.numpy(),
             positions.numpy(), prefill_lens.numpy(), seeds.numpy(), tokens.numpy(),
@@ -225,6 +225,7 @@ def decide(
             markers.end.numpy(), markers.natural_end.numpy(), markers.special.numpy(),
             record.ids.numpy(), record.values.numpy(),
         )  # fmt: skip
+        return
     splits = conf.max.shape[1]
     _decide_kernel[(sampled.shape[0],)](
         conf.top_logits, conf.top_ids, conf.max, conf.sum_raw, conf.sum_mix, conf.sum_xmix,
@@ -239,4 +240,3 @@ def decide(
         PADDED=triton.next_power_of_2(splits), TOP=MAX_TOP_N, STOPS=MAX_STOP_IDS,
         RECORD=record.ids.shape[1], EXTRA=RECORD_EXTRA, TERMS=MAX_TERMS, num_warps=1,
     )  # fmt: skip
-    return None

@@ -77,6 +77,19 @@ def test_coverage(draw: object, scale: float) -> None:
     assert abs(covered - fieller_coverage(control, treatment, 1 - truth)) < 0.01
 
 
+def test_a_pareto_tail_is_covered_less() -> None:
+    """What server/README.md says of exponent 2.5, without a limit and cut at 80 times the least."""
+    rng, exponent = np.random.default_rng(7), 2.5
+    control, treatment = (
+        1 + rng.pareto(exponent, (NUM_WINDOWS, n)) for n in (NUM_CONTROL, NUM_TREATMENT)
+    )
+    for limit in (math.inf, 80.0):
+        arms = [np.minimum(lengths, limit) for lengths in (control, treatment)]
+        _, low, high = interval(*map(sums, arms))
+        covered = float(np.mean((low <= 0) & (high >= 0)))  # no effect
+        assert 0.91 <= covered < 0.935, covered
+
+
 def window_of(control: list[int], treatment: list[int]) -> dict[str, Sums]:
     """The sums of a window with these lengths."""
     window = Window()
