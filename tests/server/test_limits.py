@@ -18,7 +18,7 @@ from server.talk import CHAT, CHAT_ROUTE, assert_error, assert_serves, post
 MAX_BODY = 20_000
 GUARDED = (
     "/v1/models", "/version", "/docs", "/openapi.json", "/load", "/v1/responses/resp_1",
-    "/v1/nope", "/", "/health/../version",
+    "/v1/nope", "/playground", "/health/../version",
 )  # fmt: skip
 GENERATION = {
     CHAT_ROUTE: {},
@@ -27,7 +27,7 @@ GENERATION = {
     "/v1/messages": {},
     "/invocations": {},
 }
-OPEN = ("/health", "/ready", "/metrics", "/ping")
+OPEN = ("/health", "/ready", "/metrics", "/ping", "/", "/playground/main.js")
 BAD_KEYS: dict[str, dict[str, str]] = {
     "none": {},
     "wrong": {"Authorization": "Bearer gamma"},

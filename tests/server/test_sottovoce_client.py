@@ -143,11 +143,12 @@ def test_errors(
 
 @pytest.mark.parametrize("mode", SOFT)
 def test_leaving_a_stream_stops_the_engine(server: Server, mode: str) -> None:
-    options: dict[str, Any] = {"max_tokens": 480, "extra_body": {"ignore_eos": True}}
+    work = {"ignore_eos": True, "n": 64}  # eight at a time: seconds of work on any machine
+    options: dict[str, Any] = {"max_tokens": 480, "extra_body": work}
     with client_of(server) as client:
         with client.stream("Hi", mode=mode, **options) as stream:
             next(stream)
-            assert server.num_unfinished() == 1
+            assert not server.is_idle()
         assert wait_for(server.is_idle, 20)
 
 
