@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import json
 import sys
 from pathlib import Path
 
@@ -34,6 +35,8 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--split", default="test", help="seeds of trained families")
     run.add_argument("--max-tokens", type=int, default=512)
     run.add_argument("--concurrency", type=int, default=32)
+    run.add_argument("--body", type=json.loads, default={}, metavar="JSON",
+                     help="fields of every request, such as a thinking_token_budget")  # fmt: skip
     run.add_argument("--api-key", default="none")
     run.add_argument("--out", type=Path, required=True, help="folder of the study")
     report = commands.add_parser("report", help="score and compare what a study holds")
@@ -53,7 +56,7 @@ def _run(args: argparse.Namespace) -> None:
         parse_arm(name.split("@")[-2] + "@1" if name.count("@") > 1 else name)
     settings = Settings(
         url=args.url, model=args.model, tasks=_tasks(args.task), count=args.count,
-        split=args.split, max_tokens=args.max_tokens, concurrency=args.concurrency,
+        split=args.split, max_tokens=args.max_tokens, concurrency=args.concurrency, body=args.body,
     )  # fmt: skip
     study = Study(args.out, settings)
     for name in args.arm:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from typing import Any
 
 from sottovoce_training.families import FAMILIES
@@ -23,11 +24,14 @@ def _family_task(name: str, count: int, split: str) -> Task:
     return Task(name, problems, lambda p, answer: family.score(answer, p.reference) == 1.0)
 
 
+_STATED = re.compile(r"answer(?:\s+is\b\s*:?|\s*:)[ \t]*(\S.*)", re.IGNORECASE)
+
+
 def final_answer(text: str) -> str:
-    """What follows the last 'Answer:', or else the last line."""
-    _, found, after = text.rpartition("Answer:")
-    lines = (after if found else text).strip().splitlines()
-    return lines[0 if found else -1].strip().strip("*` ") if lines else ""
+    """What follows the last `Answer:` or `answer is` on its line, or else the last line."""
+    lines = _STATED.findall(text) or text.strip().splitlines()
+    found: str = lines[-1].strip("*` ").rstrip("*`. ") if lines else ""
+    return found
 
 
 def _dataset_task(name: str, config: dict[str, Any], count: int) -> Task:

@@ -124,6 +124,8 @@ def plot(outcomes: Sequence[Outcome], path: Path, title: str) -> None:
         axes.errorbar(
             o.thinking or 0.0, 100 * e.value, yerr=error, fmt=marker, capsize=3, label=o.arm
         )
+    lengths = [o.thinking or 0.0 for o in outcomes]  # a step more on each side: no zoom into noise
+    axes.set_xlim(min(lengths) - 1, max(lengths) + 1)
     axes.set(xlabel="mean thinking steps", ylabel="pass@1, % (95 % interval)", title=title)
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small", ncols=2)

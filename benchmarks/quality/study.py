@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .arms import SAMPLINGS, Arm, Sampling, parse_arm
 from .drive import Collector, Endpoint, Sample, read_samples
@@ -27,6 +28,7 @@ class Settings:
     split: str
     max_tokens: int
     concurrency: int
+    body: dict[str, Any] = field(default_factory=dict)  # what every request gains
 
 
 class Study:
@@ -85,7 +87,8 @@ class Study:
         s = self.settings
         endpoint = Endpoint(s.url, s.model, api_key, s.concurrency, s.max_tokens)
         chosen: Sampling = SAMPLINGS[sampling]
-        collector = Collector(endpoint, self.arm(arm, sampling), chosen, self._path(arm, sampling))
+        asked = Arm(arm, {**s.body, **self.arm(arm, sampling).body})
+        collector = Collector(endpoint, asked, chosen, self._path(arm, sampling))
         await collector.collect(self.tasks, num_samples)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from benchmarks.quality.arms import parse_arm
+from benchmarks.quality.gym import final_answer
 from benchmarks.quality.task import TaskError
 from benchmarks.quality.tasks import load_task
 
@@ -110,3 +111,19 @@ def test_a_row_without_its_fields_is_refused(text: str, tmp_path: Path) -> None:
 def test_an_unknown_arm_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="is not an arm"):
         parse_arm(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("I add.\nAnswer: 12", "12"),
+        ("Answer: 7\nNo.\n**Answer: -0.5**", "-0.5"),
+        ("The answer is 12.\n\nThe answer is", "12"),
+        ("The ANSWER is: `a b`.", "a b"),
+        ("I add.\n12.", "12"),
+        ("Answer:", "Answer:"),
+        ("", ""),
+    ],
+)
+def test_final_answer(text: str, answer: str) -> None:
+    assert final_answer(text) == answer

@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,15 @@ def test_a_study_counts_resumes_and_reports(server: Server, tmp_path: Path) -> N
     text = write_report(study, 10.0, publish=False)
     assert "| `random@routed@0.5` |" in text
     assert (tmp_path / "s" / "plot-greedy.png").stat().st_size > 1000
+
+
+def test_every_request_gains_the_body(server: Server, tmp_path: Path) -> None:
+    study = Study(tmp_path, replace(settings(server), body={"thinking_token_budget": 5}))
+    run(study, "latent")
+    samples = study.samples("latent", "greedy")
+    assert [(s.thinking, s.tokens) for s in samples] == [(5, 24)] * COUNT
+    with pytest.raises(ValueError, match="body"):
+        Study(tmp_path, settings(server))
 
 
 def test_a_failing_endpoint_is_counted_and_asked_again(server: Server, tmp_path: Path) -> None:
