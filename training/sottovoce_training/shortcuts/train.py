@@ -38,7 +38,7 @@ class Settings(run.Schedule):
     beta: float = 1.0  # of the NLL in stage 2
     criticality: str = "derived"  # or "linked", by which every step of these chains is critical
     explicit_share: float = 0.25  # of the lessons: thought in words
-    batch_size: int = 64  # problems
+    batch_size: int = 32  # problems
 
     @property
     def modes(self) -> tuple[Mode, ...]:
@@ -155,8 +155,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="make train-shortcuts", description=__doc__)
     parser.add_argument("--teacher", type=Path, default=Path("models/tiny-reasoner"))
     parser.add_argument("--out", type=Path, default=Path(".cache/shortcuts"))
-    parser.add_argument("--stage-1-steps", type=int, default=2700)
-    parser.add_argument("--stage-2-steps", type=int, default=1800)
+    parser.add_argument("--stage-1-steps", type=int, default=1800)
+    parser.add_argument("--stage-2-steps", type=int, default=500)
     parser.add_argument("--without", nargs="*", choices=["depth", "step", "stages"], default=[])
     parser.add_argument("--criticality", choices=sorted(RULES), default="derived")
     parser.add_argument("--seed", type=int, default=0)
