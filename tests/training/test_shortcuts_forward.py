@@ -6,10 +6,11 @@ import pytest
 import torch
 from shortcut_scenes import VARIANTS, examples, new_student, row_of, tokenizer
 
+from sottovoce_training.llama import causal_mask
 from sottovoce_training.shortcuts.data import Batch, explicit_batch, latent_batch
 from sottovoce_training.shortcuts.modules import Gate, Variant
 from sottovoce_training.shortcuts.reference import Position, Reference
-from sottovoce_training.shortcuts.student import Student, causal_mask
+from sottovoce_training.shortcuts.student import Student
 
 GROUP = (0, 30, 90)  # prompts and texts of different lengths
 DEPTH = 0.6
@@ -92,7 +93,7 @@ def test_soft_gates_mix_by_w() -> None:
     added, keys = student.shortcuts, first.keys
     mask = causal_mask(torch.ones(1, keys[0].shape[2] + 1, dtype=torch.bool), 1)
     x, positions = second.states[0], torch.tensor([[keys[0].shape[2]]])
-    full = student.segment(x, (first.keys, first.values), positions, mask, None, None).states[1]
+    full = student.segment(x, (first.keys, first.values), positions, mask).states[1]
     short = x + added.adapters[0](x) + added.adapters[1](first.states[1])
     w = added.routers[0](x).unsqueeze(-1)
     assert 0.01 < w.item() < 0.99

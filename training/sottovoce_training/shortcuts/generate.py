@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from ..llama import Segment
 from ..reasoner.evaluate import left_padded
 from ..reasoner.tokenizer import END, END_THINK
 from .modules import Gate
-from .student import Segment, Student
+from .student import Student
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Writer:
         inputs = left_padded(self.tokenizer, prompts)
         tape = self.student.prompt(inputs.input_ids, inputs.attention_mask.bool())
         is_active = torch.ones(len(prompts), 1, dtype=torch.bool)
-        for segment in tape.think(mode.steps, gate):
+        for segment in self.student.think(tape, mode.steps, gate):
             self._count(segment, is_active)
         written = [torch.full((len(prompts), mode.steps), pad)]
         forced = self.tokenizer.convert_tokens_to_ids(END_THINK) if mode.steps else None
@@ -69,6 +70,7 @@ class Writer:
             is_active = is_active & (token != end)
             if not is_active.any():
                 break
-            self._count(tape.extend(self.student.embed(token), is_active, gate), is_active)
+            read = self.student.extend(tape, self.student.embed(token), is_active, gate)
+            self._count(read, is_active)
         rows: list[list[int]] = torch.cat(written, dim=1).tolist()
         return rows
