@@ -45,8 +45,8 @@ def focused(accuracy: Mapping[str, float]) -> dict[str, float]:
 class Source:
     """An endless, seeded stream of problems; its state is one number and the weights."""
 
-    def __init__(self, held_out: set[str]) -> None:
-        self._held_out = held_out
+    def __init__(self, held_out: set[str], seed: int = 0) -> None:
+        self._held_out, self._first = held_out, 1_000_000 * seed
         self.num_pools = 0  # how many pools of problems were drawn so far
         self.weights = dict(WEIGHTS)
 
@@ -59,7 +59,7 @@ class Source:
 
     def draw(self, size: int) -> tuple[list[Problem], random.Random]:
         """The next `size` problems, and the pool's generator for what else is drawn by chance."""
-        rng = random.Random(self.num_pools)
+        rng = random.Random(self._first + self.num_pools)
         self.num_pools += 1
         return [self._problem(rng) for _ in range(size)], rng
 

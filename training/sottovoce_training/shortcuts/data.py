@@ -79,14 +79,18 @@ def padded(rows: Sequence[Sequence[int]], pad: int, is_left: bool = False) -> to
     return found
 
 
-def _batch(
+def batch_of(
     group: Sequence[Example],
     texts: list[list[int]],
     labels: list[list[int]],
-    criticality: list[list[float]],
     num_latents: int,
     pad: int,
+    criticality: Sequence[list[float]] | None = None,
 ) -> Batch:
+    """A batch of prompts, latent steps and texts that end with the examples' answers.
+
+    Labels are the texts' tokens or IGNORED; criticality is 0 where none is given.
+    """
     text_ids = padded(texts, pad)
     lengths = torch.tensor([len(text) for text in texts])
     columns = torch.arange(text_ids.shape[1])
@@ -95,7 +99,7 @@ def _batch(
     prompt_ids = padded([example.prompt for example in group], pad, is_left=True)
     from_end = prompt_ids.shape[1] - torch.arange(prompt_ids.shape[1])
     weights = torch.zeros(len(group), num_latents + text_ids.shape[1])
-    for row, values in zip(weights, criticality, strict=True):
+    for row, values in zip(weights, criticality or [[]] * len(group), strict=True):
         row[: len(values)] = torch.tensor(values)
     return Batch(
         prompt_ids, from_end <= prompt_lengths[:, None], num_latents, text_ids,
@@ -110,7 +114,7 @@ def explicit_batch(group: Sequence[Example], pad: int) -> Batch:
     criticality = [
         [float(e.critical[line]) for line in e.lines] + [1.0] * len(e.answer) for e in group
     ]
-    return _batch(group, texts, texts, criticality, 0, pad)
+    return batch_of(group, texts, texts, 0, pad, criticality)
 
 
 def latent_batch(group: Sequence[Example], num_latents: int, pad: int) -> Batch:
@@ -118,7 +122,7 @@ def latent_batch(group: Sequence[Example], num_latents: int, pad: int) -> Batch:
     texts = [example.answer for example in group]
     labels = [[IGNORED, *text[1:]] for text in texts]
     criticality = [spread(e.critical, num_latents) + [1.0] * len(e.answer) for e in group]
-    return _batch(group, texts, labels, criticality, num_latents, pad)
+    return batch_of(group, texts, labels, num_latents, pad, criticality)
 
 
 class Lessons(Source):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from ..llama import Reader
 from ..reasoner.data import IGNORED
 from .criticality import exit_weights
 from .data import Batch, Lesson
@@ -14,7 +15,7 @@ from .student import Pass, Student
 Losses = dict[str, torch.Tensor]  # scalars: `loss`, which is minimised, and its terms
 
 
-def nll(student: Student, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def nll(student: Reader, hidden: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Mean cross-entropy, in nats, of labels [B, T] given the states [B, T, H] before them."""
     is_labelled = labels != IGNORED
     logits = student.logits(hidden[is_labelled])

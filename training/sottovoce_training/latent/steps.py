@@ -1,0 +1,83 @@
+"""Which steps of a chain a latent stands for, and the decoder that reads them from it."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ..llama import Reader
+from ..reasoner.data import IGNORED
+from ..shortcuts.data import Example, padded
+
+DECODER_LAYERS = 2
+
+
+def latent_of(step: int, num_steps: int, num_latents: int) -> int:
+    """The latent, from 0, that stands for a step: the chain is laid out evenly over the latents."""
+    return int((step + 0.5) * num_latents / num_steps)
+
+
+def covered(example: Example, num_latents: int) -> list[list[int]]:
+    """The tokens of the thought that each latent stands for; none where latents outnumber steps."""
+    found: list[list[int]] = [[] for _ in range(num_latents)]
+    for token, line in zip(example.thought, example.lines, strict=True):
+        found[latent_of(line, len(example.critical), num_latents)].append(token)
+    return found
+
+
+@dataclass(frozen=True)
+class StepTexts:
+    """M texts of up to T tokens, and the latent that each belongs to."""
+
+    rows: torch.Tensor  # int64 [M], of the batch
+    latents: torch.Tensor  # int64 [M]
+    ids: torch.Tensor  # int64 [M, T], padded on the right
+    labels: torch.Tensor  # int64 [M, T]: ids, IGNORED where padding
+
+
+def step_texts(group: Sequence[Example], num_latents: int, pad: int) -> StepTexts:
+    """Every latent's text, but for latents that stand for nothing."""
+    found = [
+        (row, latent, text)
+        for row, example in enumerate(group)
+        for latent, text in enumerate(covered(example, num_latents))
+        if text
+    ]
+    rows, latents, texts = zip(*found, strict=True)
+    return StepTexts(
+        torch.tensor(rows), torch.tensor(latents), padded(texts, pad), padded(texts, IGNORED)
+    )
+
+
+class StepDecoder(nn.Module):
+    """Reads a step's text from its latent: SIM-CoT's auxiliary decoder (arXiv 2509.20317).
+
+    It starts as the reasoner's first layers, two where the paper takes a whole model, and is not
+    needed to answer.
+    """
+
+    def __init__(self, model: Any, num_layers: int = DECODER_LAYERS) -> None:
+        super().__init__()
+        own = copy.deepcopy(model)
+        own.model.layers = own.model.layers[:num_layers]
+        self.reader = Reader(own)
+
+    def forward(self, z: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+        """Logits [M, T, V] of ids [M, T], each given the latent [M, H] and the tokens before."""
+        x = torch.cat([z.unsqueeze(1), self.reader.embed(ids[:, :-1])], dim=1)
+        shape = x.shape[:2]
+        positions = torch.arange(shape[1]).expand(shape)
+        mask = torch.ones(shape[1], shape[1], dtype=torch.bool).tril()
+        found = self.reader.segment(x, None, positions, mask)
+        return self.reader.logits(self.reader.normed(found.states[-1]))
+
+    def nll(self, z: torch.Tensor, texts: StepTexts) -> torch.Tensor:
+        """Mean cross-entropy, in nats a token, of the texts given latents z [B, K, H]."""
+        logits = self(z[texts.rows, texts.latents], texts.ids)
+        return F.cross_entropy(logits.flatten(0, 1).float(), texts.labels.flatten())

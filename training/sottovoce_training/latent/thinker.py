@@ -1,0 +1,81 @@
+"""A model with its latent loop, and a pass over a batch that keeps what the losses need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from ..llama import Reader, Segment, Tape
+from ..shortcuts.data import Batch
+from ..shortcuts.modules import Gate
+from .heads import Head, Thought, new_head
+
+
+@dataclass(frozen=True)
+class Pass:
+    """What a forward pass over a batch leaves."""
+
+    hidden: torch.Tensor  # [B, T, H]: after the final norm, at the position before each text token
+    after: torch.Tensor  # [B, K, H]: after the final norm, at each latent
+    thought: Thought | None  # of [B, K, H]; None without latents
+    text: Segment
+
+
+class Thinker(Reader):
+    """A Llama and the head that feeds its last state back. It has no shortcuts: gates are None."""
+
+    def __init__(self, model: Any, method: str) -> None:
+        super().__init__(model)
+        scale = model.model.embed_tokens.weight.std().item()
+        self.head: nn.Module = new_head(method, model.config.hidden_size, scale)
+
+    def extend(
+        self, tape: Tape, x: torch.Tensor, is_token: torch.Tensor, gate: Gate | None = None
+    ) -> Segment:
+        """Read inputs [B, S, H]."""
+        return tape.extend(x, is_token)
+
+    def think(self, tape: Tape, num_latents: int, gate: Gate | None = None) -> list[Segment]:
+        """Take latent steps."""
+        is_real = torch.ones(len(tape.last), num_latents, dtype=torch.bool)
+        return self.loop(tape, is_real)[2]
+
+    def loop(
+        self, tape: Tape, is_real: torch.Tensor
+    ) -> tuple[torch.Tensor, list[Thought], list[Segment]]:
+        """Take latent steps where bool [B, K] is true; rows past their last one wait.
+
+        Returns the states [B, K, H] after each, the thoughts, of [B, 1, H], and what was read.
+        """
+        head: Head = self.head
+        after, thoughts, segments = [tape.last[:, :0]], list[Thought](), list[Segment]()
+        for k in range(is_real.shape[1]):
+            thoughts.append(head(tape.last))
+            segments.append(tape.extend(thoughts[-1].z, is_real[:, k : k + 1]))
+            after.append(tape.last)
+        return torch.cat(after, dim=1), thoughts, segments
+
+    def forward(self, batch: Batch, is_real: torch.Tensor | None = None) -> Pass:
+        """Prompt, latent steps and text."""
+        tape = self.prompt(batch.prompt_ids, batch.is_prompt)
+        if is_real is None:
+            is_real = torch.ones(len(batch.prompt_ids), batch.num_latents, dtype=torch.bool)
+        after, thoughts, _ = self.loop(tape, is_real)
+        last = tape.last
+        text = tape.extend(self.embed(batch.text_ids), batch.is_text)
+        ends = self.normed(text.states[-1])
+        hidden = torch.cat([last, ends[:, :-1]], dim=1)
+        return Pass(hidden, after, joined(thoughts) if thoughts else None, text)
+
+
+def joined(thoughts: list[Thought]) -> Thought:
+    """Thoughts of [B, 1, H] as one of [B, K, H]."""
+    z = torch.cat([t.z for t in thoughts], dim=1)
+    means = [t.mean for t in thoughts if t.mean is not None]
+    log_stds = [t.log_std for t in thoughts if t.log_std is not None]
+    if not means:
+        return Thought(z)
+    return Thought(z, torch.cat(means, dim=1), torch.cat(log_stds, dim=1))

@@ -1,0 +1,108 @@
+"""`make train-latent`: CODI, SIM-CoT, Coconut or ATP-Latent on the tiny reasoner's problems."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from .. import run
+from ..reasoner.data import held_out_questions
+from ..reasoner.evaluate import accuracy, score, validation_problems
+from ..reasoner.export import read_model
+from ..reasoner.tokenizer import load_tokenizer
+from ..shortcuts.losses import Losses
+from .data import Lesson, Lessons, Maker, atp, coconut, codi
+from .generate import Answerer
+from .losses import atp_losses, coconut_losses, codi_losses
+from .steps import StepDecoder
+from .thinker import Thinker
+
+METHODS = ("codi", "sim-cot", "coconut", "atp")
+HELD_OUT_PER_FAMILY = 250
+VALIDATION_PER_FAMILY = 16
+
+
+@dataclass(frozen=True)
+class Settings(run.Schedule):
+    """What a run depends on, beside its seed and the reasoner that it starts from."""
+
+    method: str = "codi"
+    num_latents: int = 6
+    batch_size: int = 32  # problems
+
+
+def _maker(settings: Settings) -> Maker:
+    if settings.method == "atp":
+        return atp()
+    return (coconut if settings.method == "coconut" else codi)(settings.num_latents)
+
+
+class _Trained(torch.nn.Module):
+    """What a run trains: the model with its head, and the decoder where the method has one."""
+
+    def __init__(self, thinker: Thinker, decoder: StepDecoder | None) -> None:
+        super().__init__()
+        self.thinker, self.decoder = thinker, decoder
+
+
+class Run(run.Run[Lesson]):
+    """A run of one method in a directory, from which it can be resumed."""
+
+    def __init__(self, out: Path, settings: Settings, seed: int, teacher: Path) -> None:
+        super().__init__(out, settings)
+        torch.manual_seed(seed)
+        self.settings = settings
+        self.tokenizer = load_tokenizer(teacher)
+        model = read_model(teacher)
+        has_decoder = settings.method in ("sim-cot", "atp")
+        decoder = StepDecoder(model) if has_decoder else None
+        self.model = _Trained(Thinker(model, settings.method), decoder)
+        parameters = list(self.model.parameters())
+        layers = [p for name, p in self.model.named_parameters() if ".layers." in name]
+        self.optimizers = run.optimizers_of(
+            [p for p in layers if p.ndim == 2], parameters, settings
+        )
+        self.stream = Lessons(
+            self.tokenizer, held_out_questions(HELD_OUT_PER_FAMILY), _maker(settings),
+            settings.batch_size, settings.num_steps, seed,
+        )  # fmt: skip
+        self._resume()
+
+    def _losses(self, batch: Lesson) -> Losses:
+        thinker, decoder = self.model.thinker, self.model.decoder
+        with run.precision():
+            if self.settings.method == "coconut":
+                return coconut_losses(thinker, batch)
+            if self.settings.method == "atp":
+                return atp_losses(thinker, batch, decoder)
+            return codi_losses(thinker, batch, decoder)
+
+    def _evaluate(self) -> float:
+        writer = Answerer(self.model.thinker, self.tokenizer, self.settings.num_latents)
+        results = score(writer, self.tokenizer, validation_problems(VALIDATION_PER_FAMILY))
+        shares = accuracy(results)
+        latents = sum(r.num_thinking for r in results) / len(results)
+        self._log(accuracy=shares, latents=latents, diversity=writer.diversity)
+        return shares["all"]
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Train or resume."""
+    parser = argparse.ArgumentParser(prog="make train-latent", description=__doc__)
+    parser.add_argument("method", choices=METHODS)
+    parser.add_argument("--teacher", type=Path, default=Path("models/tiny-reasoner"))
+    parser.add_argument("--out", type=Path, help="by default .cache/latent/METHOD-SEED")
+    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--latents", type=int, default=6)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args(argv)
+    out = args.out or Path(".cache/latent") / f"{args.method}-{args.seed}"
+    settings = Settings(args.steps, 5e-4, method=args.method, num_latents=args.latents)
+    Run(out, settings, args.seed, args.teacher).train()
+
+
+if __name__ == "__main__":
+    main()
