@@ -40,7 +40,7 @@ export-reasoner: setup  ## write a trained reasoner to models/tiny-reasoner, wit
 train-shortcuts: setup  ## train the reasoner's System-1.5 student, routers and adapters, or resume (meant to take 3 hours on 2 cores)
 	$(BIN)/python -m sottovoce_training.shortcuts.train $(ARGS)
 
-train-latent: setup  ## train the reasoner to think in latents, or resume: ARGS="codi|sim-cot|coconut|atp --seed 0"
+train-latent: setup  ## train the reasoner to think in latents, or resume: ARGS="codi|sim-cot|coconut|atp|atp-rl --seed 0"
 	$(BIN)/python -m sottovoce_training.latent.train $(ARGS)
 
 export-shortcuts: setup  ## write a run's shortcuts to models/tiny-reasoner/shortcuts, with their card

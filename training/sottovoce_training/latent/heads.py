@@ -69,4 +69,4 @@ def new_head(method: str, width: int, scale: float) -> nn.Module:
     """The head of a method of train.METHODS."""
     if method == "coconut":
         return Coconut()
-    return Atp(width, scale) if method == "atp" else Codi(width, scale)
+    return Atp(width, scale) if method.startswith("atp") else Codi(width, scale)

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..llama import Reader
+from ..llama import Reader, Tape
 from ..reasoner.data import IGNORED
 from ..shortcuts.data import Example, padded
 
@@ -42,9 +42,9 @@ class StepTexts:
 
 
 def step_texts(group: Sequence[Example], num_latents: int, pad: int) -> StepTexts:
-    """Every latent's text, but for latents that stand for nothing."""
+    """Every latent's text, closed by the end of a turn, but for latents that stand for nothing."""
     found = [
-        (row, latent, text)
+        (row, latent, [*text, example.answer[-1]])
         for row, example in enumerate(group)
         for latent, text in enumerate(covered(example, num_latents))
         if text
@@ -76,6 +76,21 @@ class StepDecoder(nn.Module):
         mask = torch.ones(shape[1], shape[1], dtype=torch.bool).tril()
         found = self.reader.segment(x, None, positions, mask)
         return self.reader.logits(self.reader.normed(found.states[-1]))
+
+    @torch.inference_mode()
+    def write(self, z: torch.Tensor, end: int, max_tokens: int = 48) -> list[list[int]]:
+        """The text of each latent [M, H], greedily, without its end."""
+        tape = Tape(self.reader)
+        is_active = torch.ones(len(z), 1, dtype=torch.bool)
+        x, texts = z.unsqueeze(1), list[torch.Tensor]()
+        while is_active.any() and len(texts) < max_tokens:
+            tape.extend(x, is_active)
+            token = self.reader.logits(tape.last).argmax(-1)
+            is_active = is_active & (token != end)
+            texts.append(torch.where(is_active, token, -1))
+            x = self.reader.embed(token)
+        rows: list[list[int]] = torch.cat(texts, dim=1).tolist()
+        return [[token for token in row if token >= 0] for row in rows]
 
     def nll(self, z: torch.Tensor, texts: StepTexts) -> torch.Tensor:
         """Mean cross-entropy, in nats a token, of the texts given latents z [B, K, H]."""

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from .. import run
+from ..llama import Reader
 from ..reasoner.data import held_out_questions
 from ..reasoner.evaluate import accuracy, score, validation_problems
 from ..reasoner.export import read_model
-from ..reasoner.tokenizer import load_tokenizer
+from ..reasoner.tokenizer import END, load_tokenizer
 from ..shortcuts.losses import Losses
 from .data import Lesson, Lessons, Maker, atp, coconut, codi
 from .generate import Answerer
 from .losses import atp_losses, coconut_losses, codi_losses
+from .reinforce import GROUP, reinforced_losses
 from .steps import StepDecoder
 from .thinker import Thinker
 
-METHODS = ("codi", "sim-cot", "coconut", "atp")
+METHODS = ("codi", "sim-cot", "coconut", "atp", "atp-rl")
 HELD_OUT_PER_FAMILY = 250
 VALIDATION_PER_FAMILY = 16
 
@@ -35,7 +37,7 @@ class Settings(run.Schedule):
 
 
 def _maker(settings: Settings) -> Maker:
-    if settings.method == "atp":
+    if settings.method.startswith("atp"):
         return atp()
     return (coconut if settings.method == "coconut" else codi)(settings.num_latents)
 
@@ -51,20 +53,27 @@ class _Trained(torch.nn.Module):
 class Run(run.Run[Lesson]):
     """A run of one method in a directory, from which it can be resumed."""
 
-    def __init__(self, out: Path, settings: Settings, seed: int, teacher: Path) -> None:
+    def __init__(
+        self, out: Path, settings: Settings, seed: int, teacher: Path, start: Path | None = None
+    ) -> None:
+        """Start from the reasoner's weights, or from the run of the same heads at `start`."""
         super().__init__(out, settings)
         torch.manual_seed(seed)
         self.settings = settings
         self.tokenizer = load_tokenizer(teacher)
         model = read_model(teacher)
-        has_decoder = settings.method in ("sim-cot", "atp")
-        decoder = StepDecoder(model) if has_decoder else None
+        decoder = None if settings.method in ("codi", "coconut") else StepDecoder(model)
+        self.reasoner = Reader(read_model(teacher))
         self.model = _Trained(Thinker(model, settings.method), decoder)
-        parameters = list(self.model.parameters())
-        layers = [p for name, p in self.model.named_parameters() if ".layers." in name]
-        self.optimizers = run.optimizers_of(
-            [p for p in layers if p.ndim == 2], parameters, settings
-        )
+        if start is not None:
+            state = torch.load(start / "checkpoint.pt", weights_only=True)
+            self.model.load_state_dict(state["model"])
+        if settings.method == "atp-rl" and decoder is not None:
+            decoder.requires_grad_(False)
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        inside = (p for name, p in self.model.named_parameters() if ".layers." in name)
+        matrices = [p for p in inside if p.ndim == 2 and p.requires_grad]
+        self.optimizers = run.optimizers_of(matrices, parameters, settings)
         self.stream = Lessons(
             self.tokenizer, held_out_questions(HELD_OUT_PER_FAMILY), _maker(settings),
             settings.batch_size, settings.num_steps, seed,
@@ -78,6 +87,9 @@ class Run(run.Run[Lesson]):
                 return coconut_losses(thinker, batch)
             if self.settings.method == "atp":
                 return atp_losses(thinker, batch, decoder)
+            if self.settings.method == "atp-rl":
+                end = self.tokenizer.convert_tokens_to_ids(END)
+                return reinforced_losses(thinker, decoder, self.reasoner, batch.latent, end)
             return codi_losses(thinker, batch, decoder)
 
     def _evaluate(self) -> float:
@@ -95,13 +107,17 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("method", choices=METHODS)
     parser.add_argument("--teacher", type=Path, default=Path("models/tiny-reasoner"))
     parser.add_argument("--out", type=Path, help="by default .cache/latent/METHOD-SEED")
+    parser.add_argument("--start", type=Path, help="a run to go on from: atp-rl from one of atp")
     parser.add_argument("--steps", type=int, default=1800)
     parser.add_argument("--latents", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     out = args.out or Path(".cache/latent") / f"{args.method}-{args.seed}"
     settings = Settings(args.steps, 5e-4, method=args.method, num_latents=args.latents)
-    Run(out, settings, args.seed, args.teacher).train()
+    if args.method == "atp-rl":  # as many rows as the others have, at a tenth of their rate
+        rows = settings.batch_size // GROUP
+        settings = replace(settings, learning_rate=5e-5, batch_size=rows)
+    Run(out, settings, args.seed, args.teacher, args.start).train()
 
 
 if __name__ == "__main__":
