@@ -7,7 +7,9 @@ policy gradient with a group's mean as its baseline are our choices.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+import math
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -35,11 +37,11 @@ class Attempt:
 
 def repeated(batch: Batch, times: int) -> Batch:
     """Every problem `times` times, one after the other."""
-    tensors = {f.name: getattr(batch, f.name) for f in fields(batch)}
-    return replace(batch, **{
-        name: value.repeat_interleave(times, dim=0)
-        for name, value in tensors.items() if isinstance(value, torch.Tensor)
-    })  # fmt: skip
+    values: dict[str, Any] = {f.name: getattr(batch, f.name) for f in fields(batch)}
+    for name, value in values.items():
+        if isinstance(value, torch.Tensor):
+            values[name] = value.repeat_interleave(times, dim=0)
+    return Batch(**values)
 
 
 @torch.no_grad()
@@ -74,13 +76,17 @@ def judged(thinker: Thinker, batch: Batch, found: Attempt) -> tuple[torch.Tensor
     thought = head(torch.cat([first, after[:, :-1]], dim=1))
     assert thought.mean is not None
     assert thought.log_std is not None
-    normal = torch.distributions.Normal(thought.mean, thought.log_std.exp())
-    each = normal.log_prob(found.z).mean(-1).masked_fill(~found.is_real, 0.0)
+    each = _log_density(found.z, thought.mean, thought.log_std).mean(-1)
+    each = each.masked_fill(~found.is_real, 0.0)
     drawn = each.sum(1) + _stops(head, after, found.is_real).sum(1)
     labels = batch.labels[:, 1:]
     choice = thinker.logits(thinker.normed(text.states[-1][:, :-1])).argmax(-1)
     is_right = ((choice == labels) | (labels == IGNORED)).all(1)
     return drawn / found.is_real.sum(1), is_right
+
+
+def _log_density(z: torch.Tensor, mean: torch.Tensor, log_std: torch.Tensor) -> torch.Tensor:
+    return -0.5 * ((z - mean) / log_std.exp()).square() - log_std - 0.5 * math.log(2 * math.pi)
 
 
 def _stops(head: Atp, after: torch.Tensor, is_real: torch.Tensor) -> torch.Tensor:
