@@ -23,11 +23,11 @@ from sottovoce_training.latent.losses import (
     kl,
     stop_loss,
 )  # fmt: skip
-from sottovoce_training.latent.steps import StepDecoder, covered, latent_of
 from sottovoce_training.latent.thinker import Thinker
 from sottovoce_training.reasoner.data import IGNORED
 from sottovoce_training.reasoner.tokenizer import prompt_of
 from sottovoce_training.shortcuts.losses import Losses
+from sottovoce_training.steps import StepDecoder, covered, latent_of
 
 GROUP = (0, 30, 70, 90)
 

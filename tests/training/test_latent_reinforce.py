@@ -10,11 +10,11 @@ from sottovoce_training.latent import reinforce
 from sottovoce_training.latent.data import MAX_LATENTS, STRIDE, atp
 from sottovoce_training.latent.heads import Atp
 from sottovoce_training.latent.reinforce import Attempt, attempt, coherence, judged, repeated
-from sottovoce_training.latent.steps import StepDecoder
 from sottovoce_training.latent.thinker import Thinker
 from sottovoce_training.llama import Reader
 from sottovoce_training.reasoner.data import IGNORED
 from sottovoce_training.shortcuts.data import Batch
+from sottovoce_training.steps import StepDecoder
 
 GROUP = (0, 30, 70)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
+from ..example import Example, example_of
 from ..reasoner.data import IGNORED, Source
 from ..shortcuts.criticality import derived
-from ..shortcuts.data import Batch, Example, batch_of, example_of, explicit_batch, latent_batch
-from .steps import StepTexts, latent_of, step_texts
+from ..shortcuts.data import Batch, batch_of, explicit_batch, latent_batch
+from ..steps import StepTexts, latent_of, step_texts
 
 MAX_LATENTS = 20  # of ATP-Latent (arXiv 2601.21598), which asks whether to stop every
 STRIDE = 2  # latents

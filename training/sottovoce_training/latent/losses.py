@@ -7,9 +7,9 @@ import torch.nn.functional as F
 
 from ..shortcuts.data import Batch
 from ..shortcuts.losses import Losses, nll
+from ..steps import StepDecoder
 from .data import STRIDE, Lesson
 from .heads import Atp, Thought
-from .steps import StepDecoder
 from .thinker import Pass, Thinker
 
 KL_WEIGHT = 1e-3  # a dimension's share; our choice

@@ -14,13 +14,14 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
+from ..example import padded
 from ..llama import Reader
 from ..reasoner.data import IGNORED
-from ..shortcuts.data import Batch, padded
+from ..shortcuts.data import Batch
 from ..shortcuts.losses import Losses
+from ..steps import StepDecoder
 from .data import MAX_LATENTS, STRIDE
 from .heads import Atp
-from .steps import StepDecoder
 from .thinker import Thinker
 
 GROUP = 4  # attempts at a problem

@@ -15,11 +15,11 @@ from ..reasoner.evaluate import accuracy, score, validation_problems
 from ..reasoner.export import read_model
 from ..reasoner.tokenizer import END, load_tokenizer
 from ..shortcuts.losses import Losses
+from ..steps import StepDecoder
 from .data import Lesson, Lessons, Maker, atp, coconut, codi
 from .generate import Answerer
 from .losses import atp_losses, coconut_losses, codi_losses
 from .reinforce import GROUP, reinforced_losses
-from .steps import StepDecoder
 from .thinker import Thinker
 
 METHODS = ("codi", "sim-cot", "coconut", "atp", "atp-rl")

@@ -5,18 +5,18 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Any
 
 import torch
 
 from ..chain import Chain
-from ..families import Problem
+from ..example import Example, example_of, padded
 from ..reasoner.data import IGNORED, Source
-from ..reasoner.tokenizer import END, END_THINK, prompt_of
+from ..steps import StepTexts, step_texts
 from .criticality import spread
 
-LATENT_STEPS = (1, 2, 3, 4, 6, 8)  # a training batch draws one of these
+LATENT_STEPS = (1, 2, 3, 4, 6, 8)  # a training batch draws one of these,
+SHARES = (1, 1, 1, 1, 5, 1)  # most often the default
 
 
 @dataclass(frozen=True)
@@ -39,44 +39,12 @@ class Lesson:
 
     explicit: Batch
     latent: Batch | None
+    steps: StepTexts | None = None  # what each latent stands for
 
     @property
     def batch(self) -> Batch:
         """The form that is trained."""
         return self.explicit if self.latent is None else self.latent
-
-
-@dataclass(frozen=True)
-class Example:
-    """One problem in token ids."""
-
-    prompt: list[int]
-    thought: list[int]  # a line a step
-    answer: list[int]  # from the marker that ends thinking to the end of the turn
-    critical: list[bool]  # a step of the chain each
-    lines: list[int]  # the step of each token of the thought
-
-
-def example_of(
-    tokenizer: Any, problem: Problem, is_critical: Callable[[Chain], list[bool]]
-) -> Example:
-    """Encode a problem; the thought and the answer join as `completion_of` has them."""
-    thought = tokenizer(problem.chain.text + "\n", return_offsets_mapping=True)
-    breaks = [0, *accumulate(len(step.text) + 1 for step in problem.chain.steps)]
-    lines = [sum(start >= end for end in breaks[1:]) for start, _ in thought["offset_mapping"]]
-    answer = tokenizer.encode(f"{END_THINK}\n{problem.answer}{END}")
-    prompt = tokenizer.encode(prompt_of(problem.question))
-    return Example(prompt, thought["input_ids"], answer, is_critical(problem.chain), lines)
-
-
-def padded(rows: Sequence[Sequence[int]], pad: int, is_left: bool = False) -> torch.Tensor:
-    """Rows of ids as int64 [B, longest]."""
-    length = max(len(row) for row in rows)
-    found = torch.full((len(rows), length), pad, dtype=torch.int64)
-    for target, row in zip(found, rows, strict=True):
-        where = slice(length - len(row), length) if is_left else slice(0, len(row))
-        target[where] = torch.tensor(row)
-    return found
 
 
 def batch_of(
@@ -143,10 +111,11 @@ class Lessons(Source):
     def _lesson(self, group: Sequence[Example], rng: random.Random) -> Lesson:
         pad = self._tokenizer.pad_token_id
         explicit = explicit_batch(group, pad)
-        num_latents = rng.choice(LATENT_STEPS)
+        (num_latents,) = rng.choices(LATENT_STEPS, SHARES)
         if rng.random() < self._explicit_share:
             return Lesson(explicit, None)
-        return Lesson(explicit, latent_batch(group, num_latents, pad))
+        latent, texts = latent_batch(group, num_latents, pad), step_texts(group, num_latents, pad)
+        return Lesson(explicit, latent, texts)
 
     def pool(self, size: int = 1024) -> list[Lesson]:
         """The lessons of the next `size` problems, of similar length each, in random order."""

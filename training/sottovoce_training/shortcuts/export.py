@@ -8,8 +8,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-import torch
-
 from ..reasoner.evaluate import accuracy, score, validation_problems
 from ..reasoner.export import MODELS, commit, read_model
 from ..reasoner.plots import plot_accuracy, plot_loss, read_log
@@ -53,11 +51,9 @@ def stage_settings(run: Path) -> dict[str, Any]:
 
 def load_run(run: Path, teacher: Path, variant: Variant) -> tuple[Student, int]:
     """A run's student in float32, and how many steps its last stage was trained."""
-    state = torch.load(last_stage(run) / "checkpoint.pt", weights_only=True)
     model = read_model(teacher)
     student = Student(model, new_shortcuts(model, variant))
-    student.load_state_dict(state["model"])
-    return student, state["step"]
+    return student, student.load(last_stage(run) / "checkpoint.pt")
 
 
 def _draw(run: Path, target: Path) -> str:

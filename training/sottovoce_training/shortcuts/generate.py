@@ -17,7 +17,7 @@ from .modules import Gate
 class Mode:
     """What a request sets: latent steps, or 0 to think in words; a depth, or None for all layers."""
 
-    steps: int = 2
+    steps: int = 6
     depth: float | None = 0.6
 
     @property

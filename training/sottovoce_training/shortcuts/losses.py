@@ -45,9 +45,11 @@ def latent_losses(
 ) -> Losses:
     """Stage 1: answer NLL + alpha MSE to the teacher's last states where both give the answer.
 
+    Two terms are our additions. With a decoder, the NLL of the chain's steps read from the latents
+    that stand for them (SIM-CoT, 2509.20317): without it more latents than one were no better.
     An explicit lesson has the NLL of the whole chain alone: it keeps the student able to think in
-    words, which requests without latent steps want. That is our addition. `plain` is the
-    student's forward pass without shortcuts, should it be there already.
+    words, which requests without latent steps want. `plain` is the student's forward pass without
+    shortcuts, should it be there already.
     """
     batch = lesson.batch
     found = student(batch) if plain is None else plain
@@ -57,7 +59,11 @@ def latent_losses(
     with torch.no_grad():
         taught = teacher(lesson.explicit).hidden[lesson.explicit.is_answer]
     distance = state_mse(found.hidden[batch.is_answer], taught)
-    return {"loss": answer + alpha * distance, "answer_nll": answer, "state_mse": distance}
+    terms = {"loss": answer + alpha * distance, "answer_nll": answer, "state_mse": distance}
+    if student.decoder is not None and lesson.steps is not None:
+        terms["step_nll"] = student.decoder.nll(found.thoughts(), lesson.steps)
+        terms["loss"] = terms["loss"] + terms["step_nll"]
+    return terms
 
 
 def _exits(student: Student, batch: Batch, mixed: Pass, plain: Pass) -> torch.Tensor:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..llama import Reader, Segment, Tape, Tensors
+from ..steps import StepDecoder
 from .data import Batch
 from .modules import Gate, Shortcuts, Sizes, Variant
 
@@ -34,11 +36,24 @@ class _Mixer:
 
 
 class Student(Reader):
-    """A Llama with its shortcuts, which act where a pass is given a gate."""
+    """A Llama with its shortcuts, which act where a pass is given a gate.
 
-    def __init__(self, model: Any, shortcuts: Shortcuts) -> None:
+    `decoder` says in words what a latent step stands for; it teaches, and is not exported.
+    """
+
+    def __init__(
+        self, model: Any, shortcuts: Shortcuts, decoder: StepDecoder | None = None
+    ) -> None:
         super().__init__(model)
-        self.shortcuts = shortcuts
+        self.shortcuts, self.decoder = shortcuts, decoder
+
+    def load(self, checkpoint: Path) -> int:
+        """Take a run's weights, but for its decoder; how many steps its last stage was trained."""
+        state = torch.load(checkpoint, weights_only=True)
+        taken = {k: v for k, v in state["model"].items() if not k.startswith("decoder.")}
+        self.load_state_dict(taken, strict=self.decoder is None)
+        step: int = state["step"]
+        return step
 
     def extend(
         self,
@@ -86,6 +101,10 @@ class Pass:
     prompt: Tape
     latents: list[Segment]
     text: Segment
+
+    def thoughts(self) -> torch.Tensor:
+        """The latent inputs, [B, K, H]."""
+        return torch.cat([latent.states[0] for latent in self.latents], dim=1)
 
     def states(self) -> torch.Tensor:
         """Every layer's output at the latents, then at the text, [L, B, K + T, H]."""

@@ -16,6 +16,7 @@ from ..reasoner.data import held_out_questions
 from ..reasoner.evaluate import Result, accuracy, score, validation_problems
 from ..reasoner.export import read_model
 from ..reasoner.tokenizer import load_tokenizer
+from ..steps import StepDecoder
 from .criticality import RULES
 from .data import Lesson, Lessons
 from .generate import Mode, Writer
@@ -37,15 +38,16 @@ class Settings(run.Schedule):
     alpha: float = 1.0  # of the states' MSE in stage 1
     beta: float = 1.0  # of the NLL in stage 2
     criticality: str = "derived"  # or "linked", by which every step of these chains is critical
-    explicit_share: float = 0.25  # of the lessons: thought in words
+    explicit_share: float = 0.1  # of the lessons: thought in words
+    steps_read: bool = True  # whether a decoder learns the chain's steps from the latents
     batch_size: int = 32  # problems
 
     @property
     def modes(self) -> tuple[Mode, ...]:
         """What validation measures; the first is the stage's own."""
         if self.stage == "latent":
-            return Mode(2, None), Mode(8, None), Mode(0, None)
-        return Mode(2, 0.6), Mode(2, None), Mode(0, 0.6)
+            return Mode(6, None), Mode(2, None), Mode(0, None)
+        return Mode(6, 0.6), Mode(6, None), Mode(0, 0.6)
 
 
 def _trained(student: Student, stage: Stage) -> tuple[list[Any], list[Any]]:
@@ -57,6 +59,10 @@ def _trained(student: Student, stage: Stage) -> tuple[list[Any], list[Any]]:
     if stage == "shortcut":
         return fresh, []
     own = [*student.model.parameters(), *feedback.parameters()]
+    if student.decoder is not None:
+        own += student.decoder.parameters()
+        layers = student.decoder.reader.model.model.layers.parameters()
+        matrices += [p for p in layers if p.ndim == 2]
     return own if stage == "latent" else own + fresh, matrices
 
 
@@ -91,9 +97,11 @@ class Run(run.Run[Lesson]):
         self._resume()
 
     def _student(self, model: Any, start: Path | None) -> Student:
-        student = Student(model, new_shortcuts(model, self.settings.variant))
+        reads = self.settings.steps_read and self.settings.stage != "shortcut"
+        decoder = StepDecoder(model) if reads else None
+        student = Student(model, new_shortcuts(model, self.settings.variant), decoder)
         if start is not None:
-            student.load_state_dict(torch.load(start, weights_only=True)["model"])
+            student.load(start)
         return student
 
     def _agree(self) -> None:
@@ -137,6 +145,7 @@ def stages(
 ) -> list[Settings]:
     """The stages to run, in order; `without` names what an ablation leaves out."""
     left_out = set(without)
+    common["steps_read"] = "decoder" not in left_out
     common["variant"] = Variant(depth="depth" not in left_out, step="step" not in left_out)
     # Stage 1 goes on from trained weights, stage 2 trains parts that begin at nothing.
     latent = Settings(num_latent_steps, 5e-4, stage="latent", **common)
@@ -155,9 +164,10 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="make train-shortcuts", description=__doc__)
     parser.add_argument("--teacher", type=Path, default=Path("models/tiny-reasoner"))
     parser.add_argument("--out", type=Path, default=Path(".cache/shortcuts"))
-    parser.add_argument("--stage-1-steps", type=int, default=1800)
-    parser.add_argument("--stage-2-steps", type=int, default=500)
-    parser.add_argument("--without", nargs="*", choices=["depth", "step", "stages"], default=[])
+    parser.add_argument("--stage-1-steps", type=int, default=1250)
+    parser.add_argument("--stage-2-steps", type=int, default=300)
+    parts = ["depth", "step", "stages", "decoder"]
+    parser.add_argument("--without", nargs="*", choices=parts, default=[])
     parser.add_argument("--criticality", choices=sorted(RULES), default="derived")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)

@@ -11,9 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..llama import Reader, Tape
-from ..reasoner.data import IGNORED
-from ..shortcuts.data import Example, padded
+from .example import Example, padded
+from .llama import Reader, Tape
+from .reasoner.data import IGNORED
 
 DECODER_LAYERS = 2
 
