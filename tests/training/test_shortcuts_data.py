@@ -80,7 +80,7 @@ def lessons(share: float) -> Lessons:
 
 def test_a_pool_is_reproducible_and_mixes_both_forms() -> None:
     stream = lessons(0.5)
-    pool, again = stream.pool(160), lessons(0.5).pool(160)
+    pool, again = stream.pool(320), lessons(0.5).pool(320)
     forms = [lesson.batch.num_latents for lesson in pool]
     assert forms == [lesson.batch.num_latents for lesson in again]
     assert set(forms) == {0, *LATENT_STEPS}
@@ -91,4 +91,7 @@ def test_a_pool_is_reproducible_and_mixes_both_forms() -> None:
     following = stream.pool(16)[0].explicit
     assert all(not torch.equal(following.prompt_ids, x.explicit.prompt_ids) for x in pool)
     assert all(lesson.latent is None for lesson in lessons(1.0).pool(16))
-    assert all(lesson.latent is not None for lesson in lessons(0.0).pool(16))
+    for lesson in lessons(0.0).pool(16):
+        assert lesson.latent is not None
+        assert lesson.steps is not None
+        assert lesson.steps.latents.max() == lesson.latent.num_latents - 1

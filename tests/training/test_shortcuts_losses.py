@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,6 +24,7 @@ from sottovoce_training.shortcuts.losses import (
 )
 from sottovoce_training.shortcuts.modules import Gate, Variant
 from sottovoce_training.shortcuts.student import Student, new_shortcuts
+from sottovoce_training.steps import StepDecoder, step_texts
 
 close = torch.testing.assert_close
 PAD = tokenizer().pad_token_id
@@ -143,3 +145,22 @@ def test_a_step_lowers_the_loss_on_its_batch(objective: Objective, num_latents: 
     optimizer.step()
     assert objective(student, teacher, lesson)["loss"] < before - 1e-5
     assert all(p.grad is None for p in teacher.parameters())
+
+
+def test_a_decoder_adds_the_chains_steps_read_from_the_latents() -> None:
+    student, teacher, lesson = new_student(), new_student(), lesson_of(3)
+    plain = latent_losses(student, teacher, lesson, 1.0)
+    student.decoder = StepDecoder(new_model(7))
+    texts = step_texts(examples(0, 30, 90), 3, tokenizer().pad_token_id)
+    found = latent_losses(student, teacher, replace(lesson, steps=texts), 1.0)
+    assert lesson.latent is not None
+    z = student(lesson.latent).thoughts()
+    logs = student.decoder(z[texts.rows, texts.latents], texts.ids).log_softmax(-1)
+    each = [
+        -logs[row, place, token]
+        for row, ids in enumerate(texts.labels.tolist())
+        for place, token in enumerate(ids)
+        if token != IGNORED
+    ]
+    close(found["step_nll"], torch.stack(each).mean())
+    close(found["loss"], plain["loss"] + found["step_nll"])

@@ -60,14 +60,14 @@ def weights_of(path: Path) -> dict[str, torch.Tensor]:
 def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
     """The parts of the student in which a parameter differs."""
     names = {name for name in after if not torch.equal(before[name], after[name])}
-    return {name.split(".")[1] if name.startswith("shortcuts") else "model" for name in names}
+    return {name.split(".")[name.startswith("shortcuts")] for name in names}
 
 
 def test_each_stage_trains_its_own_parts(trained: Path, teacher: Path, tmp_path: Path) -> None:
     settings = Settings(2, **COMMON)
     fresh = Run(tmp_path, settings, 0, teacher).model.state_dict()
     latent, shortcut = weights_of(trained / "latent"), weights_of(trained / "shortcut")
-    assert changed(fresh, latent) == {"model", "feedback"}
+    assert changed(fresh, latent) == {"model", "feedback", "decoder"}
     assert changed(latent, shortcut) == {"routers", "adapters"}
 
 
@@ -112,7 +112,8 @@ def test_ablations_leave_out_what_they_name() -> None:
     assert (joint.stage, joint.variant) == ("joint", Variant(depth=False))
     assert {s.variant for s in stages(["step"], 7, 5)} == {Variant(step=False)}
     shares = [[s.explicit_share for s in stages(left_out, 7, 5)] for left_out in ([], ["depth"])]
-    assert shares == [[0.25, 0.5], [0.25, 0.0]]
+    assert shares == [[0.1, 0.5], [0.1, 0.0]]
+    assert [s.steps_read for s in both + stages(["decoder"], 7, 5)] == [True, True, False, False]
 
 
 def test_a_lesson_without_any_shortcut_changes_nothing(teacher: Path, tmp_path: Path) -> None:
@@ -131,9 +132,17 @@ def test_the_joint_run_trains_everything(teacher: Path, tmp_path: Path) -> None:
     (settings,) = stages(["stages"], 2, 2, **COMMON)
     run = Run(tmp_path, settings, 0, teacher)
     before = {name: weight.clone() for name, weight in run.model.state_dict().items()}
-    for lesson in run.stream.pool(16):
+    for lesson in run.stream.pool(64):
         run._train_step(lesson)
-    assert changed(before, run.model.state_dict()) == {"model", "feedback", "routers", "adapters"}
+    parts = {"model", "feedback", "routers", "adapters", "decoder"}
+    assert changed(before, run.model.state_dict()) == parts
+
+
+def test_without_a_decoder_there_is_none(teacher: Path, tmp_path: Path) -> None:
+    run = Run(tmp_path, stages(["decoder"], 2, 2, **COMMON)[0], 0, teacher)
+    lesson = next(x for x in run.stream.pool(64) if x.latent is not None)
+    assert set(run._losses(lesson)) == {"loss", "answer_nll", "state_mse"}
+    assert not any(name.startswith("decoder") for name in run.model.state_dict())
 
 
 @pytest.mark.parametrize(
@@ -172,7 +181,7 @@ def test_exported_weights_come_back(tmp_path: Path) -> None:
     model = new_student().model
     shortcuts, manifest = read_weights(tmp_path, model)
     assert manifest == Manifest(student.shortcuts.sizes, Variant(step=False))
-    assert (manifest.steps, manifest.depth, manifest.trained_steps) == (2, 0.6, LATENT_STEPS)
+    assert (manifest.steps, manifest.depth, manifest.trained_steps) == (6, 0.6, LATENT_STEPS)
     for name, weight in student.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], weight.bfloat16().float()), name
     assert changed(student.shortcuts.state_dict(), shortcuts.state_dict()) == set()
