@@ -164,8 +164,8 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="make train-shortcuts", description=__doc__)
     parser.add_argument("--teacher", type=Path, default=Path("models/tiny-reasoner"))
     parser.add_argument("--out", type=Path, default=Path(".cache/shortcuts"))
-    parser.add_argument("--stage-1-steps", type=int, default=1250)
-    parser.add_argument("--stage-2-steps", type=int, default=300)
+    parser.add_argument("--stage-1-steps", type=int, default=900)
+    parser.add_argument("--stage-2-steps", type=int, default=250)
     parts = ["depth", "step", "stages", "decoder"]
     parser.add_argument("--without", nargs="*", choices=parts, default=[])
     parser.add_argument("--criticality", choices=sorted(RULES), default="derived")
