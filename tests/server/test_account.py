@@ -35,8 +35,8 @@ def refusing(status: int, **error: Any) -> App:
 
 def test_a_request_and_its_work() -> None:
     front = Front(App(generates=watched(11, 12, END, finish_reason="stop")))
-    assert (front.metric("sottovoce_ledger_limit_bytes") or 0) > 0
     front.post(LATENT)
+    assert (front.metric("sottovoce_ledger_limit_bytes") or 0) > 0
     assert front.metric("sottovoce_ledger_bytes") == 0
     assert front.metric("sottovoce_replays_total") == 0
     assert count(front, "latent", "soft", "ok") == 1
