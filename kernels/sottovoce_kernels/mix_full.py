@@ -79,5 +79,6 @@ def _product(weights: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
         return weights @ table
     high = weights.to(table.dtype)
     both = torch.cat([high, (weights - high.float()).to(table.dtype)])
-    out = {} if table.device.type == "cpu" else {"out_dtype": torch.float32}
-    return torch.mm(both, table, **out).float().view(2, len(weights), -1).sum(0)
+    is_cpu = table.device.type == "cpu"  # where the product has the table's type
+    out = torch.mm(both, table) if is_cpu else torch.mm(both, table, out_dtype=torch.float32)
+    return out.float().view(2, len(weights), -1).sum(0)

@@ -250,7 +250,7 @@ def _choose(view: View, logit: float, never_mixed: torch.Tensor) -> tuple[Route,
     """
     state, end = view.state, view.markers.end
     hard = Choice(view.sampled, False, view.ids, view.weights)
-    is_cold = logit > -math.inf and view.entropy < view.floats[FloatParam.COLD_ENTROPY]
+    is_cold = logit > -math.inf and view.entropy < float(view.floats[FloatParam.COLD_ENTROPY])
     is_cold &= int(state[State.PHASE]) == Phase.THINK
     cold = int(state[State.COLD_COUNT]) + 1 if is_cold else 0
     forcing = int(state[State.FORCING])

@@ -7,7 +7,7 @@ the start.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
@@ -178,9 +178,9 @@ class Metrics:
         """How large the ledger is."""
         self._ledger_limit.set(num_bytes)
 
-    def observe_confidences(self, mode: str, confidences: Sequence[float]) -> None:
+    def observe_confidences(self, mode: str, confidences: NDArray[np.float64]) -> None:
         """p_max of a request's steps, which may be tens of thousands."""
-        observe_all(self._confidences.labels(mode), np.asarray(confidences, dtype=np.float64))
+        observe_all(self._confidences.labels(mode), confidences)
 
     def observe_lengths(self, arm: str | None, lengths: Iterable[int]) -> None:
         """Reasoning tokens of a request's finished choices."""

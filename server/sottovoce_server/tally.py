@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sottovoce_router.capabilities import MarkerIds
 from sottovoce_router.phases import count_thinking
 from sottovoce_router.record import Step
@@ -110,10 +113,11 @@ class Tally:
             self._reasoning_length(i) for i, choice in self.choices.items() if choice.is_finished
         ]
 
-    def confidences(self) -> list[float]:
+    def confidences(self) -> NDArray[np.float64]:
         """p_max of the steps at which the router chose; a forced step's says nothing of the model."""
-        steps = [step for choice in self.choices.values() for step in choice.thinking]
-        return [min(step.p_max, 1.0) for step in steps if step.route != "forced"]
+        steps = (step for choice in self.choices.values() for step in choice.steps)
+        chosen = [step.p_max for step in steps if step.route in ("soft", "discrete")]
+        return np.minimum(chosen, 1.0)  # float32 sums end a rounding error past the bound
 
     def forced_closes(self) -> Counter[str]:
         """How often the end marker was forced, by reason; one of several tokens counts once."""

@@ -146,6 +146,7 @@ def _set_budget(
 ) -> int | None:
     """Turn an effort into a thinking budget unless there is one; returns the one that holds."""
     given = given_budget(out, endpoint)
+    given = xargs.get(BUDGET_KEY) if given is None else given
     if given is not None:
         return given if isinstance(given, int) and given >= 0 else None
     if not capabilities.num_end_tokens or out.get("use_beam_search"):

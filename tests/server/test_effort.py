@@ -70,6 +70,15 @@ def test_a_budget_that_is_given_wins(given: int) -> None:
     assert translation.body["thinking"] == thinking
 
 
+def test_a_budget_in_vllm_xargs_wins() -> None:
+    xargs = {BUDGET_KEY: 7, "k": 1}
+    for endpoint, effort in (("chat", "reasoning_effort"), ("responses", "reasoning")):
+        value = "low" if endpoint == "chat" else {"effort": "low"}
+        translation = translated(endpoint, vllm_xargs=xargs, **{effort: value})
+        assert (budget_of(translation), translation.thinking_budget) == (7, 7)
+        assert translation.body["vllm_xargs"] == xargs
+
+
 def test_an_unlimited_budget_wins_too() -> None:
     translation = translated("chat", reasoning_effort="low", **{BUDGET_KEY: -1})
     assert (budget_of(translation), translation.thinking_budget) == (-1, None)

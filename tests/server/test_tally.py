@@ -75,7 +75,8 @@ def test_confidences_of_choices_not_of_forced_steps() -> None:
         step(13, None, p_max=0.9),
     ]  # fmt: skip
     counts.watch(output("chatcmpl-a", done))
-    assert counts.confidences() == [0.25, 1.0]
+    assert counts.confidences().tolist() == [0.25, 1.0]
+    assert tally().confidences().tolist() == []
 
 
 @pytest.mark.parametrize("reason", CAUSE_NAMES.values())
