@@ -42,8 +42,9 @@ def mix_full(
             return
     ints, position = slots.ints[slot], positions[rows] + 1
     weights = _weights(logits[rows], slots.floats[slot], ints, slots.stop_ids[slot], special)
+    scales = scale / weights.sum(1, keepdim=True)
     here = weights[:, vocab_start : vocab_start + table.shape[0]]
-    vectors = _product(here, table[: here.shape[1]]) * (scale / weights.sum(1, keepdim=True))
+    vectors = _product(here, table[: here.shape[1]]) * scales
     at = ints[:, IntParam.VECTOR_ROW] + position - ints[:, IntParam.PROMPT_LEN]
     unread = ledger.vectors.shape[0] - 1
     at = torch.where(position < prefill_lens[slot], unread, at)
@@ -70,7 +71,7 @@ def _weights(
 
 
 def _product(weights: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
-    """Float32 [n, H] of float32 [n, V'] and a table of any type.
+    """Float32 [n, H] of float32 [n, V'], which it uses up, and a table of any type.
 
     A narrow type's product takes the weights as a rounded part and the rest, in one pass over the
     table, so that what is lost is that type's rounding of the rest.
@@ -78,7 +79,7 @@ def _product(weights: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     if table.dtype == torch.float32:
         return weights @ table
     high = weights.to(table.dtype)
-    both = torch.cat([high, (weights - high.float()).to(table.dtype)])
+    both = torch.cat([high, weights.sub_(high).to(table.dtype)])
     is_cpu = table.device.type == "cpu"  # where the product has the table's type
     out = torch.mm(both, table) if is_cpu else torch.mm(both, table, out_dtype=torch.float32)
     return out.float().view(2, len(weights), -1).sum(0)

@@ -170,6 +170,7 @@ def sampler() -> None:
         step.add_requests(routed.add_request)
         step.slots.apply_staged_writes()
         routed.apply_staged_writes()
+        assert step.slots.has_vectors[step.rows].sum() == 1
         output = routed(torch.empty(5, VOCAB, dtype=torch.bfloat16, device=META), batch)
     # The sampled token and two log-probabilities, then a record with ten alternatives.
     assert output.logprobs_tensors.logprob_token_ids.shape == (5, 3 + 13)
