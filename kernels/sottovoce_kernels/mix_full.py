@@ -82,9 +82,11 @@ def _product(weights: torch.Tensor, table: torch.Tensor) -> torch.Tensor:
     if table.dtype == torch.float32:
         return weights @ table
     if not uses_triton(table.device):
-        parts = zip(weights.split(_CPU_ROWS, 1), table.split(_CPU_ROWS), strict=True)
-        products = [w @ rows.float() for w, rows in parts]
-        return torch.stack(products).sum(0)
+        out = weights.new_zeros(len(weights), table.shape[1])
+        for first in range(0, table.shape[0], _CPU_ROWS):
+            part = slice(first, first + _CPU_ROWS)
+            out += weights[:, part] @ table[part].float()
+        return out
     high = weights.to(table.dtype)
     both = torch.cat([high, weights.sub_(high).to(table.dtype)])
     is_cpu = table.device.type == "cpu"  # the interpreter's, where the product has the table's type
