@@ -104,9 +104,10 @@ class Capabilities:
     def from_config(cls, config: VllmConfig) -> Capabilities:
         """Read an engine's configuration."""
         positions, markers = ledger_positions(config), marker_ids(config)
-        vectors = ledger_vectors(config)
+        vectors, refusal = ledger_vectors(config), _refusal(config)
+        num_ledgers = 0 if refusal else int(config.parallel_config.data_parallel_size)
         return cls(
-            refusal=_refusal(config),
+            refusal=refusal,
             ledger_entries=positions * DEFAULT_LEDGER_TOP_N,
             ledger_positions=positions,
             max_model_len=int(config.model_config.max_model_len),
@@ -115,7 +116,7 @@ class Capabilities:
             ledger_vectors=vectors,
             row_bytes=positions * _LEDGER_BYTES,
             vector_bytes=_vector_bytes(config),
-            ledger_bytes=config.parallel_config.data_parallel_size
+            ledger_bytes=num_ledgers
             * (ledger_rows(config) * positions * _LEDGER_BYTES + vectors * _vector_bytes(config)),
             has_anchors=markers is not None and len(markers.start) == len(markers.natural_end) == 1,
         )

@@ -76,8 +76,7 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         floats[s, FloatParam.EXIT_BLEND] = (0.7, 1.0, 0.2)[s % 3]
         state[s, State.PHASE] = (Phase.THINK, Phase.THINK, Phase.BEFORE, Phase.ANSWER)[(s // 4) % 4]
         state[s, State.COLD_COUNT] = s % 4
-        is_forcing = s % 11 == 7 and state[s, State.PHASE] == Phase.THINK
-        state[s, State.FORCING] = int(is_forcing)
+        state[s, State.FORCING] = s % 11 == 7 and int(state[s, State.PHASE]) == Phase.THINK
     stops = torch.randint(0, vocab, (num_slots, layout.MAX_STOP_IDS), generator=g)
     state[:, State.STAY] = torch.tensor([0, -2, 3, 600])[torch.arange(num_slots) // 3 % 4]
     state[:, State.SWITCHES] = torch.arange(num_slots) % 3

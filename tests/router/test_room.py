@@ -46,3 +46,8 @@ def test_the_vectors_take_their_own_memory() -> None:
     assert none.ledger_bytes == 2 * 8 * none.row_bytes
     whole = Capabilities.from_config(engine())
     assert whole.ledger_vectors == 2 * 8 * whole.max_model_len
+    assert (
+        Capabilities.from_config(engine(data_parallel_size=3)).ledger_bytes
+        == 3 * whole.ledger_bytes
+    )
+    assert Capabilities.from_config(engine(reasoning_config=None)).ledger_bytes == 0
