@@ -27,6 +27,7 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--task", nargs="+", default=[_ALL], help="gym:NAME, gym:NAME:{JSON}, "
                      "gym:all, or jsonl|gsm8k|math500|aime|gpqa|humaneval|mbpp:FILE")  # fmt: skip
     run.add_argument("--arm", nargs="+", default=["explicit"], help="explicit, latent, plain, "
+                     "stochastic, moi, selar, swi, swi_full, "
                      "routed@0.7, adaptive_greedy@0.7, random@0.5, random@routed@0.7 (random, "
                      "with the soft share that routed@0.7 had)")  # fmt: skip
     run.add_argument("--sampling", choices=list(SAMPLINGS), default="greedy")

@@ -37,10 +37,12 @@ SAMPLINGS: dict[str, Sampling] = {
 }  # fmt: skip
 
 
+def _policy(mode: str, policy: str, **routing: Any) -> dict[str, Any]:
+    return {"reasoning_mode": mode, "routing": {"policy": policy, **routing}}
+
+
 def _routed(policy: str, parameter: str) -> Callable[[float], dict[str, Any]]:
-    return lambda value: {
-        "reasoning_mode": "routed", "routing": {"policy": policy, parameter: value}
-    }  # fmt: skip
+    return lambda value: _policy("routed", policy, **{parameter: value})
 
 
 # Those among which ThinkRouter (2602.11683) chooses.
@@ -51,6 +53,15 @@ _PLAIN: dict[str, dict[str, Any]] = {
     "explicit": {"reasoning_mode": "explicit"},
     "latent": {"reasoning_mode": "latent"},
 }
+# Policies at their own defaults, and one as its paper has it.
+_POLICIES: dict[str, dict[str, Any]] = {
+    "stochastic": _policy("latent", "stochastic"),
+    "moi": _policy("latent", "moi"),
+    "selar": _policy("routed", "selar"),
+    "swi": _policy("routed", "swi"),
+    "swi_full": _policy("routed", "swi", mix="full"),
+}
+_WITHOUT_VALUE = {**_PLAIN, **_POLICIES}
 _WITH_VALUE: dict[str, Callable[[float], dict[str, Any]]] = {
     "routed": _routed("thinkrouter", "threshold"),
     "adaptive_greedy": _routed("adaptive_greedy", "threshold"),
@@ -59,7 +70,7 @@ _WITH_VALUE: dict[str, Callable[[float], dict[str, Any]]] = {
 
 
 def parse_arm(name: str) -> Arm:
-    """`explicit`, `latent`, `plain`, `routed@0.7`, `adaptive_greedy@0.7` or `random@0.53`.
+    """`explicit`, `latent`, `plain`, a policy's name, `routed@0.7`, or another that takes a value.
 
     After `+cold@`, the steps of Cold Stop (0: off) in place of the server's: `routed@0.7+cold@64`.
 
@@ -67,14 +78,14 @@ def parse_arm(name: str) -> Arm:
         ValueError: for any other name.
     """
     kind, has_value, value = name.partition("@")
-    if not has_value and kind in _PLAIN:
-        return Arm(name, _PLAIN[kind])
+    if not has_value and kind in _WITHOUT_VALUE:
+        return Arm(name, _WITHOUT_VALUE[kind])
     value, has_cold, steps = value.partition(_COLD)
     try:
         body = _WITH_VALUE[kind](float(value))
         if has_cold:
             body["routing"]["cold_stop"] = {"steps": int(steps)}
     except (KeyError, ValueError):
-        known = [*_PLAIN, *(f"{kind}@NUMBER[{_COLD}STEPS]" for kind in _WITH_VALUE)]
+        known = [*_WITHOUT_VALUE, *(f"{kind}@NUMBER[{_COLD}STEPS]" for kind in _WITH_VALUE)]
         raise ValueError(f"{name!r} is not an arm: give one of {', '.join(known)}") from None
     return Arm(name, body)

@@ -90,6 +90,7 @@ class RoutingSummary(_Wire):
     policy: str | None = None
     threshold: float | None = None
     arm: str | None = None  # control, treatment, or in no experiment
+    thinking_budget: int | None = None  # tokens, the request's own or its effort's
     trace: tuple[TraceStep, ...] = ()  # of responses and messages, which have no choices
 
 

@@ -6,6 +6,7 @@ from .layout import (
     MAX_STOP_IDS,
     MAX_TOP_N,
     RECORD_EXTRA,
+    Cause,
     Confidence,
     FloatParam,
     IntParam,
@@ -19,11 +20,13 @@ from .layout import (
     State,
 )
 from .mix import mix
+from .mix_full import mix_full
 
 __all__ = [
     "MAX_STOP_IDS",
     "MAX_TOP_N",
     "RECORD_EXTRA",
+    "Cause",
     "Confidence",
     "FloatParam",
     "IntParam",
@@ -38,4 +41,5 @@ __all__ = [
     "confidence",
     "decide",
     "mix",
+    "mix_full",
 ]

@@ -29,6 +29,7 @@ _MAX_LOGIT = tl.constexpr(MAX_LOGIT)
 _NONE = tl.constexpr(int(Policy.NONE))
 _THINK = tl.constexpr(int(Phase.THINK))
 _POLICY = tl.constexpr(int(IntParam.POLICY))
+_ALL = tl.constexpr(int(IntParam.ALL_PHASES))
 _RAW = tl.constexpr(int(IntParam.RAW_CONFIDENCE))
 _TEMPERATURE = tl.constexpr(int(FloatParam.TEMPERATURE))
 _PHASE = tl.constexpr(int(State.PHASE))
@@ -105,7 +106,8 @@ def _confidence_kernel(
     slot = tl.load(slot_ids_ptr + row)
     if tl.load(ints_ptr + slot * num_ints + _POLICY) == _NONE:
         return
-    if tl.load(state_ptr + slot * num_state + _PHASE) != _THINK:
+    is_thinking = tl.load(state_ptr + slot * num_state + _PHASE) == _THINK
+    if (is_thinking == 0) & (tl.load(ints_ptr + slot * num_ints + _ALL) == 0):
         return
     temperature = tl.load(floats_ptr + slot * num_floats + _TEMPERATURE)
     raw = tl.load(ints_ptr + slot * num_ints + _RAW)

@@ -14,6 +14,7 @@ from .layout import (
     MAX_TERMS,
     MAX_TOP_N,
     RECORD_EXTRA,
+    Cause,
     Confidence,
     FloatParam,
     IntParam,
@@ -46,6 +47,11 @@ _FORCING = tl.constexpr(int(State.FORCING))
 _REFERENCE, _STAY = tl.constexpr(int(State.REFERENCE)), tl.constexpr(int(State.STAY))
 _SWITCHES, _SWI = tl.constexpr(int(State.SWITCHES)), tl.constexpr(int(Policy.SWI))
 _BUDGET = tl.constexpr(int(IntParam.SWITCH_BUDGET))
+_VECTOR = tl.constexpr(int(IntParam.VECTOR_ROW))
+_ALL = tl.constexpr(int(IntParam.ALL_PHASES))
+_BY_BUDGET, _BY_COLD = tl.constexpr(int(Cause.BUDGET)), tl.constexpr(int(Cause.COLD_STOP))
+_BY_SWITCHES = tl.constexpr(int(Cause.SWITCH_BUDGET))
+_BY_MIN = tl.constexpr(int(Cause.MIN_ANSWER))
 _FORCED_LOGIT = tl.constexpr(FORCED_LOGIT)
 
 
@@ -63,14 +69,15 @@ def _ends_with(tokens_ptr, position, token, marker_ptr, n: tl.constexpr):
 
 
 @triton.jit
-def _is_over(cold, switches, index, budget, ints_ptr):
-    """Whether thinking must end: by Cold Stop, by the switch budget, or for the answer's sake."""
+def _cause(cold, switches, index, budget, may_end, ints_ptr):
+    """What ends thinking at this step, 0 if nothing does."""
     cold_steps = tl.load(ints_ptr + _COLD_STEPS)
     switch_budget = tl.load(ints_ptr + _BUDGET)
-    # A thinking budget that is writing the end marker is early enough, and would be cut off.
-    late = (index >= tl.load(ints_ptr + _CLOSE_AT)) & (budget == 0)
-    spent = (switch_budget > 0) & (switches >= switch_budget)
-    return late | spent | ((cold_steps > 0) & (cold >= cold_steps))
+    cause = tl.where(index >= tl.load(ints_ptr + _CLOSE_AT), _BY_MIN, 0)
+    cause = tl.where(budget, _BY_BUDGET, cause)
+    cause = tl.where((switch_budget > 0) & (switches >= switch_budget), _BY_SWITCHES, cause)
+    cause = tl.where((cold_steps > 0) & (cold >= cold_steps), _BY_COLD, cause)
+    return tl.where(may_end, cause, 0)
 
 
 @triton.jit
@@ -85,6 +92,35 @@ def _store_terms(ids_ptr, weights_ptr, ids, w, keep, own, own_w, ROOM: tl.conste
     tl.store(ids_ptr + kept, own.to(ids_ptr.dtype.element_ty), mask=has_own)
     tl.store(weights_ptr + kept, own_w, mask=has_own)
     return tl.minimum(kept, ROOM) + has_own.to(tl.int32)
+
+
+@triton.jit
+def _store_fed(ids_ptr, weights_ptr, ids, w, keep, own, own_w, ints_ptr, ROOM: tl.constexpr):
+    """Store what a soft step feeds, but for a vector, which is there; returns the ledger's count."""
+    count = tl.full((), -1, tl.int32)
+    if tl.load(ints_ptr + _VECTOR) >= 0:
+        tl.store(ids_ptr, tl.maximum(own, 0))
+        tl.store(weights_ptr, tl.where(own >= 0, own_w, 0.0))
+    else:
+        count = _store_terms(ids_ptr, weights_ptr, ids, w, keep, own, own_w, ROOM)
+    return count
+
+
+@triton.jit
+def _store_record(
+    ids_ptr, values_ptr, route, p_max, entropy, ids, w, keep, own, own_w, ROOM: tl.constexpr
+):  # fmt: skip
+    width = _store_terms(ids_ptr + 2, values_ptr + 2, ids, w, keep, own, own_w, ROOM)
+    tl.store(ids_ptr, (route + 8 * width).to(tl.int64))
+    tl.store(values_ptr, p_max)
+    tl.store(values_ptr + 1, entropy)
+
+
+@triton.jit
+def _load_state(ptr):
+    reference = tl.load(ptr + _REFERENCE).to(tl.float32, bitcast=True)
+    phase, cold, forcing = tl.load(ptr + _PHASE), tl.load(ptr + _COLD), tl.load(ptr + _FORCING)
+    return phase, cold, forcing, reference, tl.load(ptr + _STAY), tl.load(ptr + _SWITCHES)
 
 
 @triton.jit
@@ -113,27 +149,21 @@ def _decide_kernel(
     record_ids_ptr += row * RECORD
     record_values_ptr += row * RECORD
     tl.store(record_ids_ptr + RECORD - 1, -RECORD)
-    slot = tl.load(slot_ids_ptr + row)
-    position = tl.load(positions_ptr + row) + 1
+    slot, position = tl.load(slot_ids_ptr + row), tl.load(positions_ptr + row) + 1
     ints_ptr += slot * num_ints
     policy = tl.load(ints_ptr + _POLICY)
-    if policy == _NONE:
+    prefill_len = tl.load(prefill_lens_ptr + slot)
+    if (policy == _NONE) | (position < prefill_len):
         return
-    if position < tl.load(prefill_lens_ptr + slot):
-        return
-    floats_ptr += slot * num_floats
-    state_ptr += slot * num_state
+    floats_ptr, state_ptr = floats_ptr + slot * num_floats, state_ptr + slot * num_state
     index = position - tl.load(ints_ptr + _PROMPT)
+    count, code = 0, ((position == prefill_len) & (index > 0)).to(tl.int64) * 8
     ledger_row = tl.load(ints_ptr + _ROW).to(tl.int64)
     token = tl.load(sampled_ptr + row)
-    phase = tl.load(state_ptr + _PHASE)
-    cold, forcing = tl.load(state_ptr + _COLD), tl.load(state_ptr + _FORCING)
-    reference = tl.load(state_ptr + _REFERENCE).to(tl.float32, bitcast=True)
-    stay, switches = tl.load(state_ptr + _STAY), tl.load(state_ptr + _SWITCHES)
-    tokens_ptr += slot * tokens_stride
-    stop_ids_ptr += slot * STOPS
-    count = 0
-    if phase == _THINK:
+    phase, cold, forcing, reference, stay, switches = _load_state(state_ptr)
+    tokens_ptr, stop_ids_ptr = tokens_ptr + slot * tokens_stride, stop_ids_ptr + slot * STOPS
+    is_thinking = phase == _THINK
+    if is_thinking | (tl.load(ints_ptr + _ALL) == 1):
         t = tl.load(floats_ptr + _T)
         top, ids, sum_raw, sum_mix, entropy = merge(
             top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, t,
@@ -144,14 +174,16 @@ def _decide_kernel(
         best = tl.sum(tl.where(tl.arange(0, TOP) == 0, ids, 0), axis=0).to(tl.int64)
         mass = tl.where(tl.load(ints_ptr + _RAW) == 1, sum_raw, sum_mix)
         p_max = tl.where(some, 1.0 / tl.maximum(mass, 1.0), 0.0)
-
         keep, w = mixture(
             top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr, special_ptr, TOP, STOPS
         )
-
-        cold = tl.where(some & (entropy < tl.load(floats_ptr + _COLD_H)), cold + 1, 0)
+        is_cold = some & is_thinking & (entropy < tl.load(floats_ptr + _COLD_H))
+        cold = tl.where(is_cold, cold + 1, 0)
         budget = first >= _FORCED_LOGIT
-        force = some & ((forcing > 0) | _is_over(cold, switches, index, budget, ints_ptr))
+        cause = _cause(cold, switches, index, budget, some & is_thinking, ints_ptr)
+        code += tl.where(forcing > 0, 0, cause)
+        # The budget writes a marker of its own, which another cause would cut off.
+        force = some & ((forcing > 0) | ((cause > 0) & (cause != _BY_BUDGET)))
         soft, picked, fed, own, own_w = choose(
             policy, top, ids, keep, w, token, p_max, tl.load(seeds_ptr + slot), position,
             ints_ptr, floats_ptr,
@@ -170,34 +202,32 @@ def _decide_kernel(
         if END > 0:
             token = tl.where(force, tl.load(end_ptr + forcing).to(tl.int64), token)
         route = tl.where(force | budget, _FORCED, route)
-        w = tl.where(route == _SOFT, fed, w)
-        own = tl.where(route == _SOFT, own, -1)
+        w, own = tl.where(route == _SOFT, fed, w), tl.where(route == _SOFT, own, -1)
         forcing = tl.where(force, forcing + 1, forcing)
-
-        # Ledger and record.
         if route == _SOFT:
-            entry = ledger_row * entries_stride + index * tl.load(ints_ptr + _WIDTH)
-            count = _store_terms(
-                entry_ids_ptr + entry, entry_weights_ptr + entry, ids, w, keep, own, own_w, TERMS
-            )
-        width = _store_terms(
-            record_ids_ptr + 2, record_values_ptr + 2, ids, w, keep, own, own_w, RECORD - EXTRA
-        )
-        tl.store(record_ids_ptr, (route + 8 * width).to(tl.int64))
-        tl.store(record_values_ptr, p_max)
-        tl.store(record_values_ptr + 1, entropy)
+            at = ledger_row * entries_stride + index * tl.load(ints_ptr + _WIDTH)
+            count = _store_fed(
+                entry_ids_ptr + at, entry_weights_ptr + at, ids, w, keep, own, own_w, ints_ptr,
+                TERMS,
+            )  # fmt: skip
         tl.store(sampled_ptr + row, token)
-        ended = _ends_with(tokens_ptr, position, token, natural_end_ptr, NATURAL_END)
-        if ended | (forcing >= END):  # or the whole forced marker is out, recognised or not
-            phase, cold, forcing, stay, switches = _ANSWER, 0, 0, 0, 0
-            reference = tl.zeros((), tl.float32)
-    elif phase == _BEFORE:  # noqa: SIM102 (Triton evaluates both sides of an `and`)
+        if is_thinking:
+            _store_record(
+                record_ids_ptr, record_values_ptr, route, p_max, entropy, ids, w, keep, own, own_w,
+                RECORD - EXTRA,
+            )  # fmt: skip
+            ended = _ends_with(tokens_ptr, position, token, natural_end_ptr, NATURAL_END)
+            if ended | (forcing >= END):  # or the whole forced marker is out, recognised or not
+                phase, cold, forcing, stay, switches = _ANSWER, 0, 0, 0, 0
+                reference = tl.zeros((), tl.float32)
+    if phase == _BEFORE:  # noqa: SIM102 (Triton evaluates both sides of an `and`)
         if _ends_with(tokens_ptr, position, token, start_ptr, START):
             phase = _THINK
-    tl.store(counts_ptr + ledger_row * counts_stride + index, count)
-    ledger_state_ptr += (ledger_row * counts_stride + index) * num_state
+    tl.store(record_ids_ptr + 1, code)
+    at = ledger_row * counts_stride + index
+    tl.store(counts_ptr + at, count)
     _store_state(state_ptr, phase, cold, forcing, reference, stay, switches)
-    _store_state(ledger_state_ptr, phase, cold, forcing, reference, stay, switches)
+    _store_state(ledger_state_ptr + at * num_state, phase, cold, forcing, reference, stay, switches)
 
 
 def decide(

@@ -50,6 +50,16 @@ class Route(IntEnum):
     FORCED = 3
 
 
+class Cause(IntEnum):
+    """What forced an end of thinking; `NONE` in a step that forces nothing, or goes on with it."""
+
+    NONE = 0
+    BUDGET = 1  # vLLM's thinking budget
+    COLD_STOP = 2
+    SWITCH_BUDGET = 3
+    MIN_ANSWER = 4
+
+
 class IntParam(IntEnum):
     """Columns of `Slots.ints`."""
 
@@ -61,11 +71,13 @@ class IntParam(IntEnum):
     LEDGER_ROW = 5
     PROMPT_LEN = 6
     NUM_STOP_IDS = 7
-    WIDTH = 8  # entries of a ledger position: TOP_N, and one for a term of the policy's own
+    WIDTH = 8  # entries of a ledger position: TOP_N, and one for a term of the policy's own, or 1
     CLOSE_AT = 9  # the generated position from which on thinking is forced to end; NEVER: off
     MAX_TOKENS = 10
     WINDOW = 11  # steps in discrete before a switch back
     SWITCH_BUDGET = 12  # 0: off
+    VECTOR_ROW = 13  # the first of the ledger's vectors; -1: the mixture is of TOP_N components
+    ALL_PHASES = 14  # 1: soft before thinking and in the answer too
 
 
 class FloatParam(IntEnum):
@@ -114,12 +126,17 @@ class Slots:
 
 @dataclass(frozen=True)
 class LedgerTensors:
-    """Every soft input of every live request: position g of a row has its entries at g * WIDTH."""
+    """Every soft input of every live request: position g of a row has its entries at g * WIDTH.
+
+    A count says how many entries are mixed; 0: the input is the recorded token; -1: it is the
+    mixture of the whole vocabulary, vector VECTOR_ROW + g, with the weight that the one entry leaves.
+    """
 
     ids: torch.Tensor  # int32 [rows, entries]
     weights: torch.Tensor  # float32 [rows, entries]
-    counts: torch.Tensor  # int32 [rows, positions]; 0: the input is the recorded token
+    counts: torch.Tensor  # int32 [rows, positions]
     state: torch.Tensor  # int32 [rows, positions, NUM_STATE], the state after the step
+    vectors: torch.Tensor  # [vectors + 1, hidden], this rank's part; the last row is never read
 
 
 @dataclass(frozen=True)
@@ -167,8 +184,9 @@ class Confidence:
 class Record:
     """What a step did, in the shape of vLLM's log-probability rows, to ride beside them.
 
-    Column 0: route + 8 * number of alternatives, p_max. Column 1: 0, entropy in nats. Then the
-    alternatives: id, weight. Last column: minus the number of columns, 0 (no real id is negative).
+    Column 0: route + 8 * number of alternatives, p_max. Column 1: cause, + 8 at the first step after
+    a preemption; entropy in nats. Then the alternatives: id, weight. Last column: minus the number
+    of columns, 0 (no real id is negative).
     """
 
     ids: torch.Tensor  # int64 [B, RECORD_EXTRA + trace width]

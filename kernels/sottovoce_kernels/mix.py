@@ -15,6 +15,7 @@ from .layout import MAX_TERMS, IntParam, LedgerTensors, Policy, Slots
 
 _NONE = tl.constexpr(int(Policy.NONE))
 _POLICY, _WIDTH = tl.constexpr(int(IntParam.POLICY)), tl.constexpr(int(IntParam.WIDTH))
+_VECTOR = tl.constexpr(int(IntParam.VECTOR_ROW))
 _ROW, _PROMPT = tl.constexpr(int(IntParam.LEDGER_ROW)), tl.constexpr(int(IntParam.PROMPT_LEN))
 
 
@@ -33,6 +34,7 @@ def _mix_kernel(
     entries_stride,
     counts_ptr,  # [rows, positions]
     counts_stride,
+    vectors_ptr,  # [vectors + 1, H]
     scale,
     vocab_start,
     vocab_rows,
@@ -57,10 +59,10 @@ def _mix_kernel(
     for t in range(start, end):
         index = tl.load(positions_ptr + t) - prompt_len
         count = tl.load(counts_ptr + ledger_row * counts_stride + index)
-        if count > 0:
+        if count != 0:
             entry = ledger_row * entries_stride + index.to(tl.int64) * width
             total = tl.zeros((BLOCK,), tl.float32)
-            for j in range(count):
+            for j in range(tl.abs(count)):
                 token = tl.load(ids_ptr + entry + j).to(tl.int64) - vocab_start
                 # A row of another rank's vocabulary shard reads nothing.
                 readable = tl.where((token >= 0) & (token < vocab_rows), hidden_size, 0)
@@ -70,6 +72,10 @@ def _mix_kernel(
                 )
                 total += weight * values.to(tl.float32)
             total *= scale
+            if count < 0:
+                vector = tl.load(ints_ptr + _VECTOR).to(tl.int64) + index
+                values = tl.load(vectors_ptr + vector * hidden_size + offs, mask=inside, other=0.0)
+                total += (1 - tl.load(weights_ptr + entry)) * values.to(tl.float32)
             tl.store(
                 embeds_ptr + tl.cast(t, tl.int64) * embeds_stride + offs,
                 total.to(embeds_ptr.dtype.element_ty),
@@ -98,7 +104,7 @@ def mix(
     _mix_kernel[(num_rows, triton.cdiv(hidden_size, block))](
         embeds, embeds.stride(0), table, table.stride(0), slot_ids, query_start_loc, positions,
         slots.ints, ledger.ids, ledger.weights, ledger.ids.stride(0), ledger.counts,
-        ledger.counts.stride(0), scale, vocab_start, table.shape[0], hidden_size,
+        ledger.counts.stride(0), ledger.vectors, scale, vocab_start, table.shape[0], hidden_size,
         num_ints=slots.ints.shape[1], BLOCK=block,
     )  # fmt: skip
     return None
@@ -115,16 +121,23 @@ def _mix_cpu(
     scale: float,
     vocab_start: int,
 ) -> None:
-    hits = torch.empty(embeds.shape[0], dtype=torch.int64)
+    hits, vectors = torch.empty((2, embeds.shape[0]), dtype=torch.int64)
+    shares = torch.empty(embeds.shape[0], dtype=torch.float32)
     ids = torch.empty((embeds.shape[0], MAX_TERMS), dtype=torch.int64)
     weights = torch.empty((embeds.shape[0], MAX_TERMS), dtype=torch.float32)
-    n, widest = find_soft(
+    n, widest, num_vectors = find_soft(
         slot_ids.numpy(), query_start_loc.numpy(), positions.numpy(), slots.ints.numpy(),
         ledger.ids.numpy(), ledger.weights.numpy(), ledger.counts.numpy(), vocab_start,
-        table.shape[0], hits.numpy(), ids.numpy(), weights.numpy(),
+        table.shape[0], hits.numpy(), ids.numpy(), weights.numpy(), vectors.numpy(), shares.numpy(),
     )  # fmt: skip
     if n == 0:
         return
     rows = torch.embedding(table, ids[:n, :widest]).float()
     mixed = torch.bmm(weights[:n, None, :widest], rows)[:, 0]
-    embeds.index_copy_(0, hits[:n], (mixed if scale == 1.0 else mixed * scale).to(embeds.dtype))
+    if scale != 1.0:
+        mixed *= scale
+    if num_vectors > 0:
+        is_whole = vectors[:n] >= 0
+        whole = ledger.vectors[vectors[:n][is_whole]].float()
+        mixed[is_whole] += shares[:n][is_whole, None] * whole
+    embeds.index_copy_(0, hits[:n], mixed.to(embeds.dtype))

@@ -10,6 +10,7 @@ from .layout import FloatParam, IntParam
 
 _TOP_N, _TOP_K = tl.constexpr(int(IntParam.TOP_N)), tl.constexpr(int(IntParam.TOP_K))
 _NUM_STOPS = tl.constexpr(int(IntParam.NUM_STOP_IDS))
+_VECTOR = tl.constexpr(int(IntParam.VECTOR_ROW))
 _TOP_P, _MIN_P = tl.constexpr(int(FloatParam.TOP_P)), tl.constexpr(int(FloatParam.MIN_P))
 
 
@@ -53,7 +54,10 @@ def mixture(
     top, ids, sum_mix, t, ints_ptr, floats_ptr, stop_ids_ptr, special_ptr,
     TOP: tl.constexpr, STOPS: tl.constexpr,
 ):  # fmt: skip
-    """The filters on softmax(z / T), renormalised: what is kept, and its weights."""
+    """The filters on softmax(z / T), renormalised: what is kept, and its weights.
+
+    Of a mixture of the whole vocabulary they are a part, and not renormalised.
+    """
     lanes = tl.arange(0, TOP)
     mass = tl.maximum(sum_mix, 1e-30)
     first = tl.maximum(tl.max(top, axis=0), -3.0e38)
@@ -69,7 +73,8 @@ def mixture(
     banned = (tl.load(special_ptr + ids) != 0) | (is_stop != 0)
     keep = ((keep & (banned == 0)) | (lanes == 0)) & (p > 0)
     w = tl.where(keep, p, 0.0)
-    return keep, w / tl.maximum(tl.sum(w, axis=0), 1e-30)
+    is_part = tl.load(ints_ptr + _VECTOR) >= 0
+    return keep, w / tl.where(is_part, 1.0, tl.maximum(tl.sum(w, axis=0), 1e-30))
 
 
 @triton.jit

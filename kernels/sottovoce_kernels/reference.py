@@ -12,6 +12,7 @@ from .layout import (
     MAX_LOGIT,
     MAX_TOP_N,
     RECORD_EXTRA,
+    Cause,
     Confidence,
     FloatParam,
     IntParam,
@@ -24,15 +25,19 @@ from .layout import (
     Slots,
     State,
 )
+from .reference_mix import mix, mix_full
 from .reference_policies import Choice, View, choose, mixture_weights
+
+__all__ = ["confidence", "decide", "ends_with", "is_active", "merge", "mix", "mix_full"]
 
 
 def is_active(slots: Slots, slot: int) -> bool:
-    """Whether a slot is in the thinking phase of a request that has a policy."""
-    return (
-        int(slots.ints[slot, IntParam.POLICY]) != Policy.NONE
-        and int(slots.state[slot, State.PHASE]) == Phase.THINK
+    """Whether a slot is in a phase that its policy, if it has one, has a say in."""
+    is_asked = (
+        int(slots.state[slot, State.PHASE]) == Phase.THINK
+        or int(slots.ints[slot, IntParam.ALL_PHASES]) == 1
     )
+    return is_asked and int(slots.ints[slot, IntParam.POLICY]) != Policy.NONE
 
 
 def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Confidence:
@@ -119,27 +124,27 @@ def decide(
     """
     record.ids[:, -1] = -record.ids.shape[1]
     for row, slot in enumerate(slot_ids.tolist()):
-        position = int(positions[row]) + 1
-        ints = slots.ints[slot].tolist()
+        position, ints = int(positions[row]) + 1, slots.ints[slot].tolist()
         if ints[IntParam.POLICY] == Policy.NONE or position < int(prefill_lens[slot]):
             continue
         at = (ints[IntParam.LEDGER_ROW], position - ints[IntParam.PROMPT_LEN])
         ledger.counts[at] = 0
+        record.ids[row, 1] = 8 * int(position == int(prefill_lens[slot]) and at[1] > 0)
+        phase = int(slots.state[slot, State.PHASE])
         if is_active(slots, slot):
             step = _Step(row, slot, int(sampled[row]), int(seeds[slot]), position, *at)
-            sampled[row] = token = _think(step, conf, slots, ledger, markers, record)
-            if ends_with(tokens[slot], position, token, markers.natural_end):
-                _answer(slots.state[slot])
-        elif int(slots.state[slot, State.PHASE]) == Phase.BEFORE and ends_with(
-            tokens[slot], position, int(sampled[row]), markers.start
-        ):
+            sampled[row] = _act(step, conf, slots, ledger, markers, record)
+        known = (tokens[slot], position, int(sampled[row]))
+        if phase == Phase.THINK and ends_with(*known, markers.natural_end):
+            _answer(slots.state[slot])
+        elif phase == Phase.BEFORE and ends_with(*known, markers.start):
             slots.state[slot, State.PHASE] = Phase.THINK
         ledger.state[at] = slots.state[slot]
 
 
 @dataclass(frozen=True)
 class _Step:
-    """Where a thinking step stands."""
+    """Where a step stands."""
 
     row: int
     slot: int
@@ -150,7 +155,7 @@ class _Step:
     index: int
 
 
-def _think(
+def _act(
     step: _Step,
     conf: Confidence,
     slots: Slots,
@@ -158,7 +163,7 @@ def _think(
     markers: Markers,
     record: Record,
 ) -> int:
-    """One thinking step: returns the recorded token."""
+    """One step of a policy: returns the recorded token; only thinking is recorded further."""
     ints, floats = slots.ints[step.slot], slots.floats[step.slot]
     temperature = float(floats[FloatParam.TEMPERATURE])
     top, ids, sum_raw, sum_mix, entropy = merge(conf, step.row, temperature)
@@ -177,15 +182,26 @@ def _think(
         ids[kept], weights[kept], top, step.sampled, p_max, entropy, step.seed, step.position,
         ints, floats, slots.state[step.slot], markers,
     )  # fmt: skip
-    route, choice = _choose(view, float(top[0]), never_mixed)
-    if route == Route.SOFT:
+    is_thinking = int(view.state[State.PHASE]) == Phase.THINK
+    route, cause, choice = _choose(view, float(top[0]), never_mixed)
+    if route == Route.SOFT and int(ints[IntParam.VECTOR_ROW]) >= 0:
+        _write_rest(step, choice, view.ids.numel(), int(ints[IntParam.WIDTH]), ledger)
+    elif route == Route.SOFT:
         _write_entry(step, choice, int(ints[IntParam.WIDTH]), ledger)
-    width = min(choice.ids.numel(), record.ids.shape[1] - RECORD_EXTRA)
-    record.ids[step.row, 0] = int(route) + 8 * width
-    record.values[step.row, 0], record.values[step.row, 1] = p_max, entropy
-    record.ids[step.row, 2 : 2 + width] = choice.ids[:width].long()
-    record.values[step.row, 2 : 2 + width] = choice.weights[:width]
+    if is_thinking:
+        _write_record(record.ids[step.row], record.values[step.row], route, cause, choice)
+        record.values[step.row, 0], record.values[step.row, 1] = p_max, entropy
     return choice.token
+
+
+def _write_record(
+    ids: torch.Tensor, values: torch.Tensor, route: Route, cause: Cause, choice: Choice
+) -> None:
+    width = min(choice.ids.numel(), ids.numel() - RECORD_EXTRA)
+    ids[0] = int(route) + 8 * width
+    ids[1] += int(cause)
+    ids[2 : 2 + width] = choice.ids[:width].long()
+    values[2 : 2 + width] = choice.weights[:width]
 
 
 def _answer(state: torch.Tensor) -> None:
@@ -201,7 +217,32 @@ def _write_entry(step: _Step, fed: Choice, width: int, ledger: LedgerTensors) ->
     ledger.weights[step.ledger_row, start : start + count] = fed.weights
 
 
-def _choose(view: View, logit: float, never_mixed: torch.Tensor) -> tuple[Route, Choice]:
+def _write_rest(
+    step: _Step, fed: Choice, num_mixed: int, width: int, ledger: LedgerTensors
+) -> None:
+    """What a policy adds to a mixture of the whole vocabulary, which is in the ledger's vectors."""
+    at, has_own = step.index * width, fed.ids.numel() > num_mixed
+    ledger.counts[step.ledger_row, step.index] = -1
+    ledger.ids[step.ledger_row, at] = fed.ids[num_mixed] if has_own else 0
+    ledger.weights[step.ledger_row, at] = fed.weights[num_mixed] if has_own else 0.0
+
+
+def _cause(view: View, logit: float, cold: int) -> Cause:
+    """What ends thinking at this step."""
+    ints = view.ints
+    if int(view.state[State.PHASE]) != Phase.THINK:
+        return Cause.NONE
+    if 0 < int(ints[IntParam.COLD_STEPS]) <= cold:
+        return Cause.COLD_STOP
+    if 0 < int(ints[IntParam.SWITCH_BUDGET]) <= int(view.state[State.SWITCHES]):
+        return Cause.SWITCH_BUDGET
+    if logit >= FORCED_LOGIT:
+        return Cause.BUDGET
+    is_late = view.position - int(ints[IntParam.PROMPT_LEN]) >= int(ints[IntParam.CLOSE_AT])
+    return Cause.MIN_ANSWER if is_late else Cause.NONE
+
+
+def _choose(view: View, logit: float, never_mixed: torch.Tensor) -> tuple[Route, Cause, Choice]:
     """The route, and what to record and feed; forced ends and special tokens overrule the policy.
 
     Args:
@@ -209,65 +250,26 @@ def _choose(view: View, logit: float, never_mixed: torch.Tensor) -> tuple[Route,
     """
     state, end = view.state, view.markers.end
     hard = Choice(view.sampled, False, view.ids, view.weights)
-    is_cold = logit > -math.inf and view.entropy < view.floats[FloatParam.COLD_ENTROPY]
+    is_cold = logit > -math.inf and view.entropy < float(view.floats[FloatParam.COLD_ENTROPY])
+    is_cold &= int(state[State.PHASE]) == Phase.THINK
     cold = int(state[State.COLD_COUNT]) + 1 if is_cold else 0
     forcing = int(state[State.FORCING])
     state[State.COLD_COUNT] = cold
     if logit == -math.inf:
-        return Route.DISCRETE, hard
-    index = view.position - int(view.ints[IntParam.PROMPT_LEN])
-    # A budget that is writing the end marker is early enough, and would be cut off.
-    is_late = index >= int(view.ints[IntParam.CLOSE_AT]) and logit < FORCED_LOGIT
-    is_sure = 0 < int(view.ints[IntParam.COLD_STEPS]) <= cold
-    has_switched = 0 < int(view.ints[IntParam.SWITCH_BUDGET]) <= int(state[State.SWITCHES])
-    if forcing > 0 or is_late or is_sure or has_switched:
+        return Route.DISCRETE, Cause.NONE, hard
+    cause = _cause(view, logit, cold)
+    told = Cause.NONE if forcing > 0 else cause
+    # The budget writes a marker of its own, which another cause would cut off.
+    if forcing > 0 or cause not in (Cause.NONE, Cause.BUDGET):
         state[State.FORCING] = forcing + 1
         if forcing + 1 >= end.numel():  # all of it is out, recognised as an end or not
             _answer(state)
-        return Route.FORCED, replace(hard, token=int(end[forcing]))
+        return Route.FORCED, told, replace(hard, token=int(end[forcing]))
     if logit >= FORCED_LOGIT:
-        return Route.FORCED, replace(hard, token=int(view.ids[0]))
+        return Route.FORCED, told, replace(hard, token=int(view.ids[0]))
     choice = choose(view)
     if not choice.is_soft:
-        return Route.DISCRETE, choice
+        return Route.DISCRETE, told, choice
     if never_mixed[view.ids[0]] or never_mixed[choice.token]:
-        return Route.DISCRETE, replace(hard, token=choice.token)
-    return Route.SOFT, choice
-
-
-def mix(
-    embeds: torch.Tensor,
-    table: torch.Tensor,
-    slot_ids: torch.Tensor,
-    query_start_loc: torch.Tensor,
-    positions: torch.Tensor,
-    slots: Slots,
-    ledger: LedgerTensors,
-    scale: float = 1.0,
-    vocab_start: int = 0,
-) -> None:
-    """Overwrite the soft rows of `embeds` with sum_i w_i E[id_i], summed in float32.
-
-    Args:
-        embeds: [T, H], the ordinary input embeddings of the batch, updated in place.
-        table: [V', H], the embedding rows vocab_start .. vocab_start + V' - 1.
-        slot_ids: int64 [B]; query_start_loc: int32 [B + 1]; positions: int64 [T].
-        scale: what the model multiplies its embedding rows with.
-    """
-    starts = query_start_loc.tolist()
-    for row, slot in enumerate(slot_ids.tolist()):
-        ints = slots.ints[slot]
-        if int(ints[IntParam.POLICY]) == Policy.NONE:
-            continue
-        ledger_row, n = int(ints[IntParam.LEDGER_ROW]), int(ints[IntParam.WIDTH])
-        for t in range(starts[row], starts[row + 1]):
-            index = int(positions[t]) - int(ints[IntParam.PROMPT_LEN])
-            count = int(ledger.counts[ledger_row, index]) if index >= 0 else 0
-            if count == 0:
-                continue
-            entry = slice(index * n, index * n + count)
-            ids = ledger.ids[ledger_row, entry].long() - vocab_start
-            w = ledger.weights[ledger_row, entry].clone()
-            w[(ids < 0) | (ids >= table.shape[0])] = 0.0
-            rows = table[ids.clamp(0, table.shape[0] - 1)].float()
-            embeds[t] = ((w[:, None] * rows).sum(0) * scale).to(embeds.dtype)
+        return Route.DISCRETE, told, replace(hard, token=choice.token)
+    return Route.SOFT, told, choice

@@ -43,6 +43,8 @@ def mixture_weights(
 ) -> torch.Tensor:
     """float32 [MAX_TOP_N] weights of the candidates: the filters on softmax(z/T), renormalised.
 
+    Of a mixture of the whole vocabulary they are a part, and not renormalised.
+
     Kept: rank below top_k and top_n, probability mass ahead of it below top_p, probability at least
     min_p times the largest, and not special unless it is the largest.
     """
@@ -55,7 +57,7 @@ def mixture_weights(
     keep &= ~banned
     keep[0] = True
     w = torch.where(keep, p, torch.zeros_like(p))
-    return w / w.sum()
+    return w if int(ints[IntParam.VECTOR_ROW]) >= 0 else w / w.sum()
 
 
 def coin(seed: int, position: int, word: int = 0x9E3779B9) -> int:

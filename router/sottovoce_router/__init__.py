@@ -3,6 +3,7 @@
 from .capabilities import Capabilities
 from .errors import InvalidValueError, RoutingError, UnknownKeyError, UnsupportedModeError
 from .params import (
+    BUDGET_KEY,
     REQUEST_KEYS,
     SOFT_SAMPLING_DEFAULTS,
     RoutingParams,
@@ -10,9 +11,11 @@ from .params import (
     parse_routing,
 )
 from .policies import DEFAULT_POLICY, MODES, POLICIES, ColdStop
-from .record import Step
+from .record import CAUSE_NAMES, Step
 
 __all__ = [
+    "BUDGET_KEY",
+    "CAUSE_NAMES",
     "DEFAULT_POLICY",
     "MODES",
     "POLICIES",

@@ -6,7 +6,8 @@ from typing import Any
 
 from .capabilities import Capabilities
 from .errors import InvalidValueError
-from .params import REQUEST_KEYS, STAMP, RoutingParams, parse
+from .params import BUDGET_KEY, REQUEST_KEYS, STAMP, RoutingParams, parse
+from .values import integer
 
 
 def admit(request: Any, capabilities: Capabilities) -> None:
@@ -24,8 +25,9 @@ def admit(request: Any, capabilities: Capabilities) -> None:
         return
     extra = sampling.extra_args or {}
     # A client must not be able to write the stamp itself.
-    if STAMP in extra:
-        extra = {key: value for key, value in extra.items() if key != STAMP}
+    if STAMP in extra or BUDGET_KEY in extra:
+        _take_budget(sampling, extra.get(BUDGET_KEY), capabilities)
+        extra = {key: value for key, value in extra.items() if key not in (STAMP, BUDGET_KEY)}
         sampling.extra_args = extra
     if not any(key in extra for key in REQUEST_KEYS):
         return
@@ -41,8 +43,23 @@ def admit(request: Any, capabilities: Capabilities) -> None:
     if hides_logprobs:
         sampling.logprobs = 0
     rest = {key: value for key, value in extra.items() if key not in REQUEST_KEYS}
-    stamp = {"params": params.as_dict(), "hides_logprobs": hides_logprobs}
+    stamp = {
+        "params": params.as_dict(),
+        "hides_logprobs": hides_logprobs,
+        "ledger_bytes": capabilities.bytes_of(params, sampling.max_tokens or 0),
+    }
     sampling.extra_args = {**rest, STAMP: stamp}
+
+
+def _take_budget(sampling: Any, budget: Any, capabilities: Capabilities) -> None:
+    """The thinking budget of a protocol that has no field for it; one that is set wins."""
+    if budget is None or sampling.thinking_token_budget is not None:
+        return
+    budget = integer(BUDGET_KEY, budget, 0, 2**31 - 1)
+    if not capabilities.num_end_tokens:
+        remedy = "needs a model with reasoning markers; start the server with --reasoning-parser"
+        raise InvalidValueError(BUDGET_KEY, budget, remedy)
+    sampling.thinking_token_budget = budget
 
 
 def _check_prompt(request: Any, capabilities: Capabilities) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LEDGER_TOP_N = 10  # entries a ledger position holds on average
 DEFAULT_LEDGER_GIB = 4.0
+DEFAULT_VECTOR_LEDGER_GIB = 0.25
 _LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 4 + 4 * NUM_STATE  # a position: entries, count, state
 
 
@@ -56,12 +57,31 @@ def ledger_rows(config: VllmConfig) -> int:
 
 def ledger_positions(config: VllmConfig) -> int:
     """Generated positions that a ledger row spans: the context, or what its size allows."""
-    gib = _ours(config).get("ledger_gib", DEFAULT_LEDGER_GIB)
-    if not isinstance(gib, int | float) or not gib > 0:
-        raise PluginError(f"ledger_gib: {gib!r} must be a positive number of GiB")
-    budget = float(gib) * 2**30
+    budget = _bytes(config, "ledger_gib", DEFAULT_LEDGER_GIB)
+    if not budget:
+        raise PluginError("ledger_gib: 0 holds nothing; give more, or turn soft_modes off")
     fits = int(budget / (ledger_rows(config) * _LEDGER_BYTES))
     return min(int(config.model_config.max_model_len), fits)
+
+
+def ledger_vectors(config: VllmConfig) -> int:
+    """Generated positions for which the ledger holds mixtures of the whole vocabulary."""
+    budget = _bytes(config, "vector_ledger_gib", DEFAULT_VECTOR_LEDGER_GIB)
+    most = ledger_rows(config) * int(config.model_config.max_model_len)
+    return min(int(budget / _vector_bytes(config)), most)
+
+
+def _vector_bytes(config: VllmConfig) -> int:
+    model = config.model_config
+    return int(model.get_inputs_embeds_size() * model.dtype.itemsize)
+
+
+def _bytes(config: VllmConfig, key: str, default: float) -> float:
+    """A size of ours, which is given in GiB."""
+    gib = _ours(config).get(key, default)
+    if not isinstance(gib, int | float) or not gib >= 0:
+        raise PluginError(f"{key}: {gib!r} must be a number of GiB, 0 or more")
+    return float(gib) * 2**30
 
 
 @dataclass(frozen=True)
@@ -75,18 +95,29 @@ class Capabilities:
     lacks_prompt_embeds: bool = False  # a CPU's kernels do not read them
     num_end_tokens: int = 1  # of what is written to end thinking
     has_anchors: bool = True  # each marker is one token, whose embedding may be blended in
+    ledger_vectors: int = 0  # positions of mixtures of the whole vocabulary, of all requests
+    row_bytes: int = 0  # of a request in the ledger, without vectors
+    vector_bytes: int = 0
+    ledger_bytes: int = 0  # of all engines in parallel, on one rank of each
 
     @classmethod
     def from_config(cls, config: VllmConfig) -> Capabilities:
         """Read an engine's configuration."""
         positions, markers = ledger_positions(config), marker_ids(config)
+        vectors, refusal = ledger_vectors(config), _refusal(config)
+        num_ledgers = 0 if refusal else int(config.parallel_config.data_parallel_size)
         return cls(
-            refusal=_refusal(config),
+            refusal=refusal,
             ledger_entries=positions * DEFAULT_LEDGER_TOP_N,
             ledger_positions=positions,
             max_model_len=int(config.model_config.max_model_len),
             lacks_prompt_embeds=_lacks_prompt_embeds(),
             num_end_tokens=len(markers.end) if markers else 0,
+            ledger_vectors=vectors,
+            row_bytes=positions * _LEDGER_BYTES,
+            vector_bytes=_vector_bytes(config),
+            ledger_bytes=num_ledgers
+            * (ledger_rows(config) * positions * _LEDGER_BYTES + vectors * _vector_bytes(config)),
             has_anchors=markers is not None and len(markers.start) == len(markers.natural_end) == 1,
         )
 
@@ -97,7 +128,12 @@ class Capabilities:
 
     def max_tokens(self, params: RoutingParams) -> int:
         """Tokens that a row of the ledger holds for a request; a traced explicit one writes too."""
-        return min(self.ledger_positions, self.ledger_entries // params.num_terms)
+        fits = min(self.ledger_positions, self.ledger_entries // params.num_entries)
+        return min(fits, self.ledger_vectors) if params.mixes_all else fits
+
+    def bytes_of(self, params: RoutingParams, max_tokens: int) -> int:
+        """What a request holds of the ledger while it lives."""
+        return self.row_bytes + (max_tokens * self.vector_bytes if params.mixes_all else 0)
 
     def check(self, params: RoutingParams, sampling: SamplingParams) -> None:
         """Refuse what this engine cannot serve; an untraced explicit request needs nothing of ours.
@@ -112,17 +148,7 @@ class Capabilities:
                 key = "routing.min_answer_tokens"
                 raise UnsupportedModeError(params.min_answer_tokens, self.refusal, key)
             raise UnsupportedModeError(params.mode, self.refusal)
-        fits = self.max_tokens(params)
-        if (sampling.max_tokens or 0) > fits:
-            lower = "lower routing.top_n"
-            extra = "include_reasoning_trace" if params.trace else "routing.min_answer_tokens"
-            raise InvalidValueError(
-                "max_tokens",
-                sampling.max_tokens,
-                f"is more than the {fits} tokens that the ledger holds at routing.top_n "
-                f"{params.top_n}; lower it, "
-                f"{lower if params.is_soft_capable else f'leave out {extra}'}, or raise --ledger-gib",
-            )
+        self._check_room(params, sampling.max_tokens)
         if params.policy == "swi" and not self.has_anchors:
             raise InvalidValueError(
                 "routing.policy",
@@ -137,6 +163,19 @@ class Capabilities:
                 f"is more than the {MAX_STOP_IDS} stop tokens of a soft or traced request; send fewer",
             )
 
+    def _check_room(self, params: RoutingParams, max_tokens: int | None) -> None:
+        fits, (what, instead, flag) = self.max_tokens(params), _room(params)
+        if params.mixes_all and not self.ledger_vectors:
+            remedy = "needs room for its vectors; use top_n, or start the server with " + flag
+            raise InvalidValueError("routing.mix", params.mix, remedy)
+        if (max_tokens or 0) > fits:
+            raise InvalidValueError(
+                "max_tokens",
+                max_tokens,
+                f"is more than the {fits} tokens that the ledger holds at {what}; "
+                f"lower it, {instead}, or raise {flag}",
+            )
+
     def _check_answer(self, kept: int, max_tokens: int | None) -> None:
         if kept and max_tokens is not None and kept + self.num_end_tokens > max_tokens:
             raise InvalidValueError(
@@ -145,6 +184,17 @@ class Capabilities:
                 f"and the {self.num_end_tokens} that end thinking are more than max_tokens, "
                 f"{max_tokens}; lower it or raise max_tokens",
             )
+
+
+def _room(params: RoutingParams) -> tuple[str, str, str]:
+    """What limits a request in the ledger, what may be done about it, and the flag."""
+    at = f"routing.top_n {params.top_n}"
+    if params.mixes_all:
+        return "routing.mix full", "use top_n", "--vector-ledger-gib"
+    if params.is_soft_capable:
+        return at, "lower routing.top_n", "--ledger-gib"
+    extra = "include_reasoning_trace" if params.trace else "routing.min_answer_tokens"
+    return at, f"leave out {extra}", "--ledger-gib"
 
 
 def _lacks_prompt_embeds() -> bool:

@@ -11,13 +11,29 @@ import torch
 from sottovoce_kernels import LedgerTensors
 from sottovoce_kernels.layout import NUM_STATE
 
+from .spans import Spans
+
 
 class Ledger:
     """Rows of soft inputs, owned by request ids."""
 
     def __init__(
-        self, num_rows: int, num_positions: int, num_entries: int, device: torch.device
+        self,
+        num_rows: int,
+        num_positions: int,
+        num_entries: int,
+        device: torch.device,
+        num_vectors: int = 0,
+        hidden_size: int = 1,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        """Reserve it.
+
+        Args:
+            num_vectors: positions of mixtures of the whole vocabulary, of `dtype`, for all requests
+                together; the vectors are as they are fed, so that a replay feeds the same.
+        """
+
         # Uninitialised, so that a CPU commits only the pages it comes to use: a position is
         # written by the step that makes it before anything reads it.
         def empty(*shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
@@ -28,7 +44,9 @@ class Ledger:
             weights=empty(num_rows, num_entries, dtype=torch.float32),
             counts=empty(num_rows, num_positions),
             state=empty(num_rows, num_positions, NUM_STATE),
+            vectors=empty(num_vectors + 1, hidden_size, dtype=dtype),
         )
+        self._spans = Spans(num_vectors)
         self._free = list(range(num_rows - 1, -1, -1))
         self._rows: dict[str, int] = {}
 
@@ -36,7 +54,8 @@ class Ledger:
     def num_bytes(self) -> int:
         """Bytes reserved."""
         t = self.tensors
-        return sum(x.numel() * x.element_size() for x in (t.ids, t.weights, t.counts, t.state))
+        parts = (t.ids, t.weights, t.counts, t.state, t.vectors)
+        return sum(x.numel() * x.element_size() for x in parts)
 
     def __contains__(self, req_id: str) -> bool:
         return req_id in self._rows
@@ -49,8 +68,13 @@ class Ledger:
             self._rows[req_id] = self._free.pop()
         return self._rows[req_id]
 
+    def vectors_of(self, req_id: str, num_positions: int) -> int | None:
+        """The first of the request's vectors, one a generated position; None without room."""
+        return self._spans.take(req_id, num_positions)
+
     def release(self, req_id: str) -> None:
-        """Give back the row of a request that has ended."""
+        """Give back what a request holds that has ended."""
+        self._spans.release(req_id)
         row = self._rows.pop(req_id, None)
         if row is not None:
             self._free.append(row)

@@ -17,6 +17,7 @@ from .capabilities import (
     Capabilities,
     ledger_positions,
     ledger_rows,
+    ledger_vectors,
     marker_ids,
 )
 from .embedding import EmbeddingTable
@@ -52,8 +53,9 @@ class RoutedMixin:
         self._uses_embeds_hook = base.supports_mm_inputs or base.model_config.enable_prompt_embeds
         positions = ledger_positions(vllm_config)
         self.ledger = Ledger(
-            ledger_rows(vllm_config), positions, positions * DEFAULT_LEDGER_TOP_N, device
-        )
+            ledger_rows(vllm_config), positions, positions * DEFAULT_LEDGER_TOP_N, device,
+            ledger_vectors(vllm_config), base.inputs_embeds_size, base.dtype,
+        )  # fmt: skip
         self.slots = SlotTable(base.max_num_reqs, self.ledger, device)
         self.table = EmbeddingTable.of(model, device)
         self._inputs_embeds = torch.zeros(
@@ -151,7 +153,9 @@ class RoutedMixin:
 
     def custom_sampler(self, sampler: Any) -> tuple[Any, None]:
         """vLLM's sampler with `route_step` behind it."""
-        return RoutedSampler(sampler, self.slots, self.ledger.tensors, self._markers), None
+        return RoutedSampler(
+            sampler, self.slots, self.ledger.tensors, self._markers, self.table
+        ), None
 
 
 def routed(base: type[ModelState], vllm_config: Any, model: Any) -> type[ModelState]:

@@ -29,6 +29,7 @@ from .values import flag, integer, number, one_of, share, temperature
 
 REQUEST_KEYS = ("reasoning_mode", "routing", "shortcuts", "include_reasoning_trace")
 _NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
+BUDGET_KEY = "thinking_token_budget"  # in vllm_xargs, for protocols without such a field
 STAMP = "sottovoce"  # the extra_args key by which admission hands parameters to the worker
 
 # Soft Thinking's sampling settings, for soft-capable modes where a request sets none.
@@ -77,9 +78,19 @@ class RoutingParams:
         return POLICIES[self.policy]
 
     @property
+    def mixes_all(self) -> bool:
+        """Whether its mixtures are of the whole vocabulary, which the ledger keeps as vectors."""
+        return self.mix == "full"
+
+    @property
     def num_terms(self) -> int:
-        """The most terms that a step feeds, which is what a position takes of the ledger."""
+        """The most terms that a step's record tells of."""
         return self.top_n + self.spec.num_own_terms
+
+    @property
+    def num_entries(self) -> int:
+        """What a generated position takes of the ledger, besides a vector."""
+        return 1 if self.mixes_all else self.num_terms
 
     def as_routing(self) -> dict[str, Any]:
         """The `routing` object of a request that spells out all that its policy reads."""
@@ -112,20 +123,6 @@ def _cold_stop(value: Any) -> ColdStop:
     )
 
 
-def _phase(value: Any) -> str:
-    if one_of("routing.phase", value, ("think", "all")) == "all":
-        remedy = "is not served: the answer is always discrete; use think or leave it out"
-        raise InvalidValueError("routing.phase", value, remedy)
-    return "think"
-
-
-def _mix(value: Any) -> str:
-    if one_of("routing.mix", value, ("top_n", "full")) == "full":
-        remedy = f"is not served: a mixture has at most {MAX_TOP_N} components; use top_n"
-        raise InvalidValueError("routing.mix", value, remedy)
-    return "top_n"
-
-
 # `observe` belongs to traced explicit requests and is nobody's to choose.
 _CHOSEN = tuple(name for name, spec in POLICIES.items() if spec.mode != "explicit")
 _PARSERS: dict[str, Callable[[Any], Any]] = {
@@ -141,12 +138,12 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
     "beta": lambda v: number(
         "routing.beta", v, lambda x: 0 <= x <= 100, "must be a number from 0 to 100"
     ),
-    "phase": _phase,
+    "phase": lambda v: one_of("routing.phase", v, ("think", "all")),
     "entropy_threshold": lambda v: share("routing.entropy_threshold", v),
     "push_off": lambda v: number(
         "routing.push_off", v, lambda x: 0 <= x <= 10, "must be a number from 0 to 10"
     ),
-    "mix": _mix,
+    "mix": lambda v: one_of("routing.mix", v, ("top_n", "full")),
     "window": lambda v: integer("routing.window", v, 1, 2**31 - 1),
     "enter_blend": lambda v: share("routing.enter_blend", v),
     "exit_blend": lambda v: share("routing.exit_blend", v),

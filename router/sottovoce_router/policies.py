@@ -37,7 +37,7 @@ class PolicySpec:
 
 
 ALWAYS_READ = frozenset({"min_answer_tokens"})
-_MIXTURE = ALWAYS_READ | {"policy", "top_n", "mix_temperature", "cold_stop", "mix"}
+_MIXTURE = ALWAYS_READ | {"policy", "top_n", "mix_temperature", "cold_stop"}
 _ALL = (
     PolicySpec(
         "observe",
@@ -98,7 +98,8 @@ _ALL = (
         "routed",
         kernels.Policy.SWI,
         "SwiReasoning, arXiv 2510.05069",
-        _MIXTURE - {"mix_temperature"} | {"window", "enter_blend", "exit_blend", "switch_budget"},
+        _MIXTURE - {"mix_temperature"}
+        | {"mix", "window", "enter_blend", "exit_blend", "switch_budget"},
         {"cold_stop": NO_COLD_STOP},
         num_own_terms=1,
     ),

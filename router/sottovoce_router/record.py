@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from sottovoce_kernels import RECORD_EXTRA, Record, Route
+from sottovoce_kernels import RECORD_EXTRA, Cause, Record, Route
 
 if TYPE_CHECKING:
     from vllm.v1.outputs import LogprobsLists, LogprobsTensors
@@ -16,6 +16,12 @@ ROUTE_NAMES: dict[int, str] = {
     int(Route.SOFT): "soft",
     int(Route.DISCRETE): "discrete",
     int(Route.FORCED): "forced",
+}
+CAUSE_NAMES: dict[int, str] = {
+    int(Cause.BUDGET): "budget",
+    int(Cause.COLD_STOP): "cold_stop",
+    int(Cause.SWITCH_BUDGET): "switch_budget",
+    int(Cause.MIN_ANSWER): "min_answer",
 }
 
 
@@ -27,6 +33,8 @@ class Step(NamedTuple):
     p_max: float
     entropy: float  # nats
     alternatives: tuple[tuple[int, float], ...] = ()  # (token id, weight)
+    cause: str | None = None  # of a forced end, at its first step
+    is_replayed: bool = False  # the first step after a preemption
 
 
 def attach(user: LogprobsTensors | None, record: Record, sampled: Any) -> LogprobsTensors:
@@ -70,7 +78,9 @@ def decode(token_id: int, raw: list[Any], is_traced: bool = True) -> Step:
     ids, values = raw
     route, width = ids[0] % 8, ids[0] // 8 if is_traced else 0
     alternatives = tuple(zip(ids[2 : 2 + width], values[2 : 2 + width], strict=True))
-    return Step(token_id, ROUTE_NAMES.get(route), values[0], values[1], alternatives)
+    cause, is_replayed = CAUSE_NAMES.get(ids[1] % 8), ids[1] >= 8
+    name = ROUTE_NAMES.get(route)
+    return Step(token_id, name, values[0], values[1], alternatives, cause, is_replayed)
 
 
 def width(trace_top_n: int) -> int:

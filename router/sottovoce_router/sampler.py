@@ -8,13 +8,23 @@ from typing import Any
 import numpy as np
 import torch
 from vllm.sampling_params import SamplingParams
+from vllm.utils.torch_utils import async_tensor_h2d
 from vllm.v1.worker.gpu.input_batch import InputBatch
 from vllm.v1.worker.gpu.sample.output import SamplerOutput
 from vllm.v1.worker.gpu.sample.sampler import Sampler
 
-from sottovoce_kernels import Confidence, LedgerTensors, Markers, Record, confidence, decide
+from sottovoce_kernels import (
+    Confidence,
+    LedgerTensors,
+    Markers,
+    Record,
+    confidence,
+    decide,
+    mix_full,
+)
 
 from . import record as records
+from .embedding import EmbeddingTable
 from .params import STAMP
 from .slots import SlotTable
 
@@ -38,9 +48,15 @@ class RoutedSampler(Sampler):  # type: ignore[misc] # vllm is Any to mypy
     """Takes over an already built sampler; rows without a policy pass through untouched."""
 
     def __init__(
-        self, base: Sampler, slots: SlotTable, ledger: LedgerTensors, markers: Markers
+        self,
+        base: Sampler,
+        slots: SlotTable,
+        ledger: LedgerTensors,
+        markers: Markers,
+        table: EmbeddingTable,
     ) -> None:
         self.__dict__.update(base.__dict__)
+        self._table = table
         self._slots, self._ledger, self._markers = slots, ledger, markers
         self._confidence: Confidence | None = None
         self._record: Record | None = None
@@ -60,6 +76,17 @@ class RoutedSampler(Sampler):  # type: ignore[misc] # vllm is Any to mypy
     def _read(self, logits: torch.Tensor, ctx: Any) -> None:
         if self._slots.has_policy[ctx.idx_mapping_np].any():
             self._confidence = confidence(logits, ctx.expanded_idx_mapping, self._slots.tensors)
+        mixes_all = self._slots.has_vectors[ctx.idx_mapping_np]
+        if mixes_all.any():
+            rows = async_tensor_h2d(
+                np.flatnonzero(mixes_all), dtype=torch.int64, device=logits.device
+            )
+            table = self._table
+            mix_full(
+                logits, rows, ctx.expanded_idx_mapping, ctx.pos, self.req_states.prefill_len.gpu,
+                self._slots.tensors, self._ledger, table.weight, self._markers.special,
+                table.scale, table.vocab_start,
+            )  # fmt: skip
 
     def sample(
         self,

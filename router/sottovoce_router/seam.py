@@ -174,6 +174,7 @@ def hook_logprobs(module: ModuleType) -> None:
             stamp = (request.sampling_params.extra_args or {}).get(STAMP)
             processor.routing = None if stamp is None else []
             processor.is_traced = stamp is not None and stamp["params"]["trace"]
+            processor.ledger_bytes = 0 if stamp is None else stamp["ledger_bytes"]
             if stamp is not None and stamp["hides_logprobs"]:
                 processor.logprobs = processor.cumulative_logprob = processor.num_logprobs = None
             return processor
@@ -210,6 +211,7 @@ def hook_output(module: ModuleType) -> None:
             processor = self.logprobs_processor
             raw = getattr(processor, "routing", None)
             if raw is not None:
+                output.ledger_bytes = processor.ledger_bytes
                 output.routing = [
                     decode(t, r, processor.is_traced)
                     for t, r in zip(output.token_ids, raw, strict=False)

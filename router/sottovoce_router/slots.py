@@ -53,6 +53,7 @@ class SlotTable:
         self._slot_of: dict[str, int] = {}
         self._dirty = True
         self.has_policy = np.zeros(num_slots, dtype=bool)
+        self.has_vectors = np.zeros(num_slots, dtype=bool)
         self.trace_top_n = np.zeros(num_slots, dtype=np.int32)
         self.tensors = self._mirror()
 
@@ -67,7 +68,7 @@ class SlotTable:
 
     def _disable(self, slot: int) -> None:
         if self.has_policy[slot]:
-            self.has_policy[slot] = False
+            self.has_policy[slot] = self.has_vectors[slot] = False
             self.trace_top_n[slot] = 0
             self._ints.np[slot, IntParam.POLICY] = Policy.NONE
             self._dirty = True
@@ -89,17 +90,33 @@ class SlotTable:
         is_resumed = len(tokens) > prompt_len
         # A request that once ran without a row has no record to resume from, and stays explicit.
         is_lost = is_resumed and req_id not in self._ledger
-        row = None if is_lost else self._ledger.row_of(req_id)
-        if row is None:
-            logger.warning("no ledger row is free: request %s runs as explicit", req_id)
+        place = None if is_lost else self._place_of(req_id, params, sampling)
+        if place is None:
+            logger.warning("the ledger has no room: request %s runs as explicit", req_id)
             return
+        row, vector_row = place
         self._write(slot, params, sampling, row, prompt_len)
+        self._ints.np[slot, IntParam.VECTOR_ROW] = vector_row
+        self.has_vectors[slot] = params.mixes_all
         self._ints.np[slot, IntParam.CLOSE_AT] = _close_at(params, sampling, markers)
         self._slot_of[req_id] = slot
         if is_resumed:
             self._resumed.append((slot, row, len(tokens) - prompt_len - 1))
         else:
             self._started.append((slot, phase_at_end(tokens, markers)))
+
+    def _place_of(
+        self, req_id: str, params: RoutingParams, sampling: SamplingParams
+    ) -> tuple[int, int] | None:
+        """A request's row of the ledger and its first vector, -1 if it needs none; None: no room."""
+        row = self._ledger.row_of(req_id)
+        if row is None or not params.mixes_all:
+            return None if row is None else (row, -1)
+        vector_row = self._ledger.vectors_of(req_id, int(sampling.max_tokens or 0))
+        if vector_row is None:
+            self._ledger.release(req_id)
+            return None
+        return row, vector_row
 
     def _write(
         self, slot: int, params: RoutingParams, sampling: SamplingParams, row: int, prompt_len: int
@@ -111,20 +128,24 @@ class SlotTable:
         tempered = params.mix_temperature or sampling.temperature or 1.0
         ints[IntParam.POLICY] = params.spec.code
         ints[IntParam.TOP_N] = params.top_n
-        ints[IntParam.TOP_K] = min(max(sampling.top_k, 0), MAX_TOP_N)  # more filters nothing
+        # More filters nothing, nor does 0.
+        ints[IntParam.TOP_K] = 0 if params.mixes_all else min(max(sampling.top_k, 0), MAX_TOP_N)
         ints[IntParam.RAW_CONFIDENCE] = params.confidence == "raw"
         ints[IntParam.COLD_STEPS] = params.cold_stop.steps
         ints[IntParam.LEDGER_ROW] = row
         ints[IntParam.PROMPT_LEN] = prompt_len
         ints[IntParam.NUM_STOP_IDS] = len(stops)
-        ints[IntParam.WIDTH] = params.num_terms
+        ints[IntParam.WIDTH] = params.num_entries
         ints[IntParam.MAX_TOKENS] = sampling.max_tokens or NEVER
         ints[IntParam.WINDOW] = params.window
         ints[IntParam.SWITCH_BUDGET] = params.switch_budget
+        ints[IntParam.ALL_PHASES] = params.phase == "all"
         floats[FloatParam.THRESHOLD] = params.threshold
         floats[FloatParam.TEMPERATURE] = tempered if reads_temperature else 1.0
-        floats[FloatParam.TOP_P] = sampling.top_p
-        floats[FloatParam.MIN_P] = sampling.min_p
+        floats[FloatParam.TOP_P] = (
+            2.0 if params.mixes_all else sampling.top_p
+        )  # 2: no mass reaches it
+        floats[FloatParam.MIN_P] = 0.0 if params.mixes_all else sampling.min_p
         floats[FloatParam.COLD_ENTROPY] = params.cold_stop.entropy
         floats[FloatParam.SOFT_SHARE] = params.soft_share
         floats[FloatParam.GUMBEL_TEMPERATURE] = params.gumbel_temperature

@@ -20,13 +20,17 @@ class Account:
         """Enter a refused request."""
         self._metrics.count_rejection(code)
 
+    def hold(self, num_bytes: int) -> None:
+        """Enter that a request took so many bytes of the ledger, or gave them back."""
+        self._metrics.add_ledger_bytes(num_bytes)
+
     def close(self, translation: Translation, tally: Tally, outcome: str) -> None:
         """Enter a request that ended, with whatever it did until then."""
         params = effective_params(translation.params, tally)
         policy = params.policy if params.is_soft_capable else None
         self._metrics.count_request(params.mode, policy, outcome)
-        closes = tally.forced_closes(translation.params.cold_stop)
-        self._metrics.count_work(tally.usage(), closes)
+        tally.let_go()
+        self._metrics.count_work(tally.usage(), tally.forced_closes(), tally.num_replays())
         self._metrics.observe_confidences(params.mode, tally.confidences())
         lengths = tally.finished_lengths()
         self._metrics.observe_lengths(translation.arm, lengths)

@@ -79,7 +79,8 @@ def _find_routing_defaults(args: argparse.Namespace) -> None:
 
 def _hand_to_plugin(args: argparse.Namespace, settings: ServerSettings) -> None:
     others = args.additional_config or {}
-    ours = {"ledger_gib": settings.ledger_gib, **others.get("sottovoce", {})}
+    sizes = {key: getattr(settings, key) for key in ("ledger_gib", "vector_ledger_gib")}
+    ours = {**sizes, **others.get("sottovoce", {})}
     args.additional_config = {**others, "sottovoce": ours}
 
 

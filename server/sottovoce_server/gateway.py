@@ -22,6 +22,7 @@ from .account import Account
 from .body import ClientGoneError, parse_object, read_body, with_body
 from .defaults import read_defaults
 from .drain import Drain
+from .effort import parse_shares
 from .errors import ApiError
 from .metrics import Metrics
 from .outcome import Caller, outcome_of
@@ -182,6 +183,7 @@ class _Context:
         self.show_models = partial(
             with_modes, modes=self.capabilities.modes, routing_defaults=defaults
         )
+        self._shares = parse_shares(self.settings.effort_shares)
         self._markers = marker_ids(config)
         self._num_layers = config.model_config.get_num_layers(config.parallel_config)
         keys = state.args.api_key or [os.environ.get("VLLM_API_KEY", "")]
@@ -195,7 +197,9 @@ class _Context:
             allow_methods=state.args.allowed_methods,
             allow_headers=state.args.allowed_headers,
         )
-        self.account = Account(Metrics(registry, os.environ.get("PROMETHEUS_MULTIPROC_DIR")))
+        metrics = Metrics(registry, os.environ.get("PROMETHEUS_MULTIPROC_DIR"))
+        metrics.show_ledger_limit(self.capabilities.ledger_bytes)
+        self.account = Account(metrics)
 
     def refusal_of_default(self) -> str | None:
         """Why --default-reasoning-mode cannot be the default of this engine."""
@@ -246,7 +250,9 @@ class _Context:
         mode = self.settings.default_reasoning_mode
         sampling, routing = self._server_sampling, self._routing
         try:
-            return translate(request, endpoint, self.capabilities, sampling, mode, routing, arm)
+            return translate(
+                request, endpoint, self.capabilities, sampling, mode, routing, arm, self._shares
+            )
         except RoutingError as error:
             raise errors.from_routing_error(error) from error
 
@@ -259,4 +265,5 @@ class _Context:
             self._num_layers,
             translation.num_prompts,
             translation.num_per_prompt,
+            self.account.hold,
         )

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping
 from itertools import product
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
-from sottovoce_router import MODES, POLICIES
+from sottovoce_router import CAUSE_NAMES, MODES, POLICIES
 
 from .errors import CODES, OTHER_CODE
 from .savings import CONTROL, TREATMENT, Saving, Sums
@@ -23,7 +25,7 @@ OUTCOMES = ("ok", "refused", "failed", "cancelled")
 ARMS = (CONTROL, TREATMENT)
 NO_ARM = NO_POLICY = "none"
 STEP_KINDS = ("soft", "discrete", "forced")
-CLOSE_REASONS = ("budget", "cold_stop")
+CLOSE_REASONS = tuple(CAUSE_NAMES.values())
 _LENGTHS = (0, *(2**k for k in range(4, 18)))  # tokens
 _CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
 _WINDOW = "sottovoce_saving_window_"
@@ -33,6 +35,19 @@ _WINDOW_UNITS = {
     "tokens": "Reasoning tokens of the requests in the window.",
     "squared_tokens": "The square of each request's reasoning tokens, added up over the window.",
 }
+
+
+def observe_all(histogram: Any, values: NDArray[np.float64]) -> None:
+    """As `histogram.observe` of every value, with one addition a bucket.
+
+    It reads private names of prometheus_client, which has no call for many values at once.
+    """
+    of = np.searchsorted(histogram._upper_bounds, values)
+    counts = np.bincount(of, minlength=len(histogram._buckets))
+    for bucket, count in zip(histogram._buckets, counts.tolist(), strict=True):
+        if count:
+            bucket.inc(count)
+    histogram._sum.inc(float(values.sum()))
 
 
 def _mode_policies() -> list[tuple[str, str]]:
@@ -54,6 +69,7 @@ class Metrics:
         self._registry, self._directory = registry, directory
         self._define_requests()
         self._define_work()
+        self._define_ledger()
         self._define_saving()
 
     def _counter(self, name: str, says: str, **labels: Iterable[str]) -> Counter:
@@ -89,6 +105,8 @@ class Metrics:
         self._switches = self._counter("switches", "Changes between soft and discrete steps.")
         says = "Ends of thinking forced in soft or traced requests, by what forced them."
         self._closes = self._counter("forced_closes", says, reason=CLOSE_REASONS)
+        says = "Soft or traced requests that came back from a preemption and read their ledger."
+        self._replays = self._counter("replays", says)
         says = "Layers of generated tokens, run or skipped."
         self._layers = self._counter("layer_executions", says, kind=("run", "skipped"))
         says = "Reasoning tokens of a finished choice, by arm of its request."
@@ -96,6 +114,16 @@ class Metrics:
         self._lengths = self._histogram("reasoning_length_tokens", says, _LENGTHS, arm=arms)
         says = "Largest probability (p_max) at soft and discrete steps, by effective mode."
         self._confidences = self._histogram("confidence_ratio", says, _CONFIDENCES, mode=MODES)
+
+    def _define_ledger(self) -> None:
+        says = "Bytes of the ledger that live requests hold, on each rank of a sharded engine."
+        self._ledger = Gauge(
+            "sottovoce_ledger_bytes", says, registry=self._registry, multiprocess_mode="livesum"
+        )
+        says = "Bytes of the ledger, on each rank of a sharded engine."
+        self._ledger_limit = Gauge(
+            "sottovoce_ledger_limit_bytes", says, registry=self._registry, multiprocess_mode="max"
+        )
 
     def _define_saving(self) -> None:
         # Each process has a window of its own; they are one window where their sums are added.
@@ -129,8 +157,11 @@ class Metrics:
         """One refusal; codes that are none of ours count as one."""
         self._rejections.labels(code if code in CODES else OTHER_CODE).inc()
 
-    def count_work(self, usage: Mapping[str, int], closes: Mapping[str, int]) -> None:
-        """A request's usage details (see `Tally.usage`) and its forced ends by reason."""
+    def count_work(
+        self, usage: Mapping[str, int], closes: Mapping[str, int], num_replays: int = 0
+    ) -> None:
+        """A request's usage details (see `Tally.usage`), its forced ends by reason, its replays."""
+        self._replays.inc(num_replays)
         for kind in STEP_KINDS:
             self._steps.labels(kind).inc(usage.get(f"{kind}_steps", 0))
         self._switches.inc(usage.get("switches", 0))
@@ -139,11 +170,17 @@ class Metrics:
         for reason, count in closes.items():
             self._closes.labels(reason).inc(count)
 
-    def observe_confidences(self, mode: str, confidences: Iterable[float]) -> None:
-        """p_max of a request's steps."""
-        histogram = self._confidences.labels(mode)
-        for p_max in confidences:
-            histogram.observe(p_max)
+    def add_ledger_bytes(self, num_bytes: int) -> None:
+        """A request took so many bytes of the ledger, or gave them back."""
+        self._ledger.inc(num_bytes)
+
+    def show_ledger_limit(self, num_bytes: int) -> None:
+        """How large the ledger is."""
+        self._ledger_limit.set(num_bytes)
+
+    def observe_confidences(self, mode: str, confidences: NDArray[np.float64]) -> None:
+        """p_max of a request's steps, which may be tens of thousands."""
+        observe_all(self._confidences.labels(mode), confidences)
 
     def observe_lengths(self, arm: str | None, lengths: Iterable[int]) -> None:
         """Reasoning tokens of a request's finished choices."""

@@ -68,7 +68,7 @@ class Renderer:
 
     def _summarise(self, data: dict[str, Any]) -> None:
         params = effective_params(self._translation.params, self._tally)
-        routing = _routing(params, self._translation.arm)
+        routing = _routing(params, self._translation)
         data["routing"] = {**routing, **(data.get("routing") or {})}
         usage, ours = data.get("usage"), self._tally.usage()
         if isinstance(usage, dict) and ours:
@@ -91,13 +91,14 @@ def effective_params(params: RoutingParams, tally: Tally) -> RoutingParams:
     return RoutingParams() if fell_back else params
 
 
-def _routing(p: RoutingParams, arm: str | None) -> dict[str, Any]:
+def _routing(p: RoutingParams, translation: Translation) -> dict[str, Any]:
     reads_threshold = p.is_soft_capable and "threshold" in p.spec.reads
     return {
         "mode": p.mode,
         "policy": p.policy if p.is_soft_capable else None,
         "threshold": p.threshold if reads_threshold else None,
-        "arm": arm,
+        "arm": translation.arm,
+        "thinking_budget": translation.thinking_budget,
     }
 
 

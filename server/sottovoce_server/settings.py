@@ -6,6 +6,7 @@ import argparse
 from dataclasses import dataclass, fields
 from typing import Any
 
+from .effort import DEFAULT_SHARES, parse_shares
 from .savings import CONTROL_MODE
 
 _HELP: dict[str, str] = {
@@ -16,6 +17,9 @@ _HELP: dict[str, str] = {
     "max_body_bytes": "Largest request body, in bytes; a larger one gets a 413.",
     "drain_timeout_s": "Seconds that a SIGTERM waits for accepted requests to finish.",
     "ledger_gib": "Memory for the soft inputs of live requests, in GiB.",
+    "vector_ledger_gib": "Memory for the mixtures of the whole vocabulary (routing.mix full), in GiB.",
+    "effort_shares": "Thinking budget of every reasoning_effort, as a share of max_tokens, or of the "
+    "context where a request sets none; empty: efforts set no budget.",
     "reasoning_start": "Marker that opens thinking, for models without a reasoning parser.",
     "reasoning_end": "Marker that closes thinking, for models without a reasoning parser.",
     "routing_defaults": "File of routing defaults, as `sottovoce tune` writes it; without this flag, "
@@ -33,13 +37,16 @@ class ServerSettings:
     max_body_bytes: int = 16 * 1024 * 1024
     drain_timeout_s: int = 120
     ledger_gib: float = 4.0
+    vector_ledger_gib: float = 0.25
+    effort_shares: str = DEFAULT_SHARES
     reasoning_start: str = ""
     reasoning_end: str = ""
     routing_defaults: str = ""
 
     def __post_init__(self) -> None:
-        for name in ("max_queue", "drain_timeout_s"):
-            if getattr(self, name) < 0:
+        parse_shares(self.effort_shares)
+        for name in ("max_queue", "drain_timeout_s", "vector_ledger_gib"):
+            if not getattr(self, name) >= 0:
                 raise ValueError(f"{_flag(name)} is {getattr(self, name)}; give 0 or more")
         for name in ("max_body_bytes", "ledger_gib"):
             if not getattr(self, name) > 0:

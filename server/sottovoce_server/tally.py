@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from sottovoce_router import ColdStop
+import numpy as np
+from numpy.typing import NDArray
+
 from sottovoce_router.capabilities import MarkerIds
 from sottovoce_router.phases import count_thinking
 from sottovoce_router.record import Step
@@ -27,6 +29,7 @@ class ChoiceTally:
     steps: list[Step] = field(default_factory=list)
     shown: int = 0  # steps that a streamed chunk has carried
     is_finished: bool = False  # by its own end, or a limit on its tokens
+    held: int = 0  # bytes of the ledger
 
     @property
     def thinking(self) -> list[Step]:
@@ -43,6 +46,7 @@ class Tally:
     num_layers: int
     num_prompts: int = 1
     num_per_prompt: int = 1
+    hold: Callable[[int], None] = lambda _: None  # told of bytes of the ledger, taken or given back
     choices: dict[int, ChoiceTally] = field(default_factory=dict)
     prompts: dict[int, list[int]] = field(default_factory=dict)
 
@@ -55,8 +59,23 @@ class Tally:
             if index not in self.prompts:
                 self.prompts[index] = list(output.prompt_token_ids or [])
             choice.token_ids.extend(completion.token_ids)
-            choice.steps.extend(getattr(completion, "routing", None) or [])
+            fresh = getattr(completion, "routing", None) or []
+            choice.steps.extend(fresh)
             choice.is_finished = completion.finish_reason not in _UNFINISHED
+            if not choice.held and any(step.route for step in fresh):
+                self._set_held(choice, getattr(completion, "ledger_bytes", 0))
+            if completion.finish_reason is not None:
+                self._set_held(choice, 0)
+
+    def _set_held(self, choice: ChoiceTally, num_bytes: int) -> None:
+        if num_bytes != choice.held:
+            self.hold(num_bytes - choice.held)
+            choice.held = num_bytes
+
+    def let_go(self) -> None:
+        """The request has ended, however it did."""
+        for choice in self.choices.values():
+            self._set_held(choice, 0)
 
     def _prompt_number(self, request_id: str) -> int:
         # The id of a single prompt may hold a client's X-Request-Id, which ends as it likes.
@@ -94,22 +113,26 @@ class Tally:
             self._reasoning_length(i) for i, choice in self.choices.items() if choice.is_finished
         ]
 
-    def confidences(self) -> list[float]:
+    def confidences(self) -> NDArray[np.float64]:
         """p_max of the steps at which the router chose; a forced step's says nothing of the model."""
-        steps = [step for choice in self.choices.values() for step in choice.thinking]
-        return [min(step.p_max, 1.0) for step in steps if step.route != "forced"]
+        steps = (step for choice in self.choices.values() for step in choice.steps)
+        chosen = [step.p_max for step in steps if step.route in ("soft", "discrete")]
+        return np.minimum(chosen, 1.0)  # float32 sums end a rounding error past the bound
 
-    def forced_closes(self, cold_stop: ColdStop) -> Counter[str]:
-        """How often the end marker was forced, by reason: the kernel's count of cold steps, redone."""
+    def forced_closes(self) -> Counter[str]:
+        """How often the end marker was forced, by reason; one of several tokens counts once."""
         reasons: Counter[str] = Counter()
         for choice in self.choices.values():
-            cold, last = 0, None
+            last = None
             for step in choice.thinking:
-                cold = cold + 1 if step.entropy < cold_stop.entropy else 0
-                if step.route == "forced" != last:
-                    reasons["cold_stop" if 0 < cold_stop.steps <= cold else "budget"] += 1
+                if step.cause is not None and last != "forced":
+                    reasons[step.cause] += 1
                 last = step.route
         return reasons
+
+    def num_replays(self) -> int:
+        """How often a choice came back from a preemption."""
+        return sum(step.is_replayed for choice in self.choices.values() for step in choice.steps)
 
     def _count_thinking(self, index: int) -> int:
         if self.markers is None:

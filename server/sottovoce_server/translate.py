@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from sottovoce_router import (
+    BUDGET_KEY,
     REQUEST_KEYS,
     SOFT_SAMPLING_DEFAULTS,
     Capabilities,
@@ -17,6 +19,7 @@ from sottovoce_router import (
     parse,
 )
 
+from .effort import effort_budget, given_budget
 from .savings import CONTROL, CONTROL_MODE
 
 GENERATION_ROUTES: dict[str, str] = {
@@ -28,6 +31,7 @@ GENERATION_ROUTES: dict[str, str] = {
 }
 SAGEMAKER_ROUTE = "/invocations"
 _MODE_KEYS = ("reasoning_mode", "routing", "shortcuts")
+_NO_SHARES: Mapping[str, float] = MappingProxyType({})
 # Anthropic's protocol has no min_p.
 _UNKNOWN_SAMPLING: dict[str, frozenset[str]] = {"messages": frozenset({"min_p"})}
 
@@ -44,6 +48,7 @@ class Translation:
     includes_usage: bool = False
     searches_beams: bool = False
     arm: str | None = None
+    thinking_budget: int | None = None  # tokens
 
     @property
     def num_choices(self) -> int:
@@ -78,8 +83,14 @@ def _requested(body: Mapping[str, Any], default_mode: str) -> dict[str, Any]:
     return found
 
 
+def _others(xargs: Mapping[str, Any] | None) -> dict[str, Any]:
+    return {key: value for key, value in (xargs or {}).items() if key not in REQUEST_KEYS}
+
+
 def _xargs(params: RoutingParams) -> dict[str, Any]:
     """The same keys in the scalar types that `vllm_xargs` carries."""
+    if params.policy is None:
+        return {}
     out: dict[str, Any] = {"reasoning_mode": params.mode}
     if params.is_soft_capable or params.min_answer_tokens:
         out["routing"] = json.dumps(params.as_routing())
@@ -121,6 +132,33 @@ def _add_soft_sampling(
             out[key] = value
 
 
+def _includes_usage(body: Mapping[str, Any]) -> bool:
+    options = body.get("stream_options")
+    return isinstance(options, dict) and bool(options.get("include_usage"))
+
+
+def _set_budget(
+    out: dict[str, Any],
+    xargs: dict[str, Any],
+    endpoint: str,
+    capabilities: Capabilities,
+    shares: Mapping[str, float],
+) -> int | None:
+    """Turn an effort into a thinking budget unless there is one; returns the one that holds."""
+    given = given_budget(out, endpoint)
+    given = xargs.get(BUDGET_KEY) if given is None else given
+    if given is not None:
+        return given if isinstance(given, int) and given >= 0 else None
+    if not capabilities.num_end_tokens or out.get("use_beam_search"):
+        return None
+    budget = effort_budget(out, endpoint, shares, capabilities.max_model_len)
+    if budget is not None:
+        # Neither protocol has a field for it that takes any number.
+        holder = xargs if endpoint in ("responses", "messages") else out
+        holder[BUDGET_KEY] = budget
+    return budget
+
+
 def translate(
     body: dict[str, Any],
     endpoint: str,
@@ -129,12 +167,14 @@ def translate(
     default_mode: str = "explicit",
     default_routing: Mapping[str, Any] | None = None,
     arm: str | None = None,
+    effort_shares: Mapping[str, float] = _NO_SHARES,
 ) -> Translation:
     """Validate our fields and move them where the plugin reads them.
 
     Args:
         server_sampling: sampling defaults of the model's generation configuration.
         default_routing: the model's own routing defaults, validated.
+        effort_shares: see `effort`.
 
     Raises:
         RoutingError: naming the key, the value and the remedy.
@@ -145,19 +185,17 @@ def translate(
     out = {key: value for key, value in body.items() if key not in REQUEST_KEYS}
     if params.is_soft_capable or arm == CONTROL:  # arms that sampled otherwise would compare that
         _add_soft_sampling(out, endpoint, server_sampling)
-    others = {k: v for k, v in (out.pop("vllm_xargs", None) or {}).items() if k not in REQUEST_KEYS}
-    if params.policy is not None:
-        others.update(_xargs(params))
-    if others:
-        out["vllm_xargs"] = others
-    options = body.get("stream_options")
+    others = _others(out.pop("vllm_xargs", None)) | _xargs(params)
+    budget = _set_budget(out, others, endpoint, capabilities, effort_shares)
+    out |= {"vllm_xargs": others} if others else {}
     return Translation(
         out,
         endpoint,
         params,
         num_prompts=_num_prompts(body, endpoint),
         num_per_prompt=_count(body.get("n")),
-        includes_usage=isinstance(options, dict) and bool(options.get("include_usage")),
+        includes_usage=_includes_usage(body),
         searches_beams=bool(body.get("use_beam_search")),
         arm=arm,
+        thinking_budget=budget,
     )

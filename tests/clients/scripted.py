@@ -26,7 +26,9 @@ def step(token: str, route: str = "soft", **fields: Any) -> dict[str, Any]:
     return {**values, "token": token, "route": route, **fields}
 
 
-ROUTING = {"mode": "routed", "policy": "thinkrouter", "threshold": 0.7, "arm": None}
+ROUTING = {
+    "mode": "routed", "policy": "thinkrouter", "threshold": 0.7, "arm": None, "thinking_budget": 7,
+}  # fmt: skip
 DETAILS = {"reasoning_tokens": 2, "soft_steps": 1, "discrete_steps": 1, "forced_steps": 0}
 USAGE = {
     "prompt_tokens": 5, "completion_tokens": 4, "total_tokens": 9,

@@ -18,9 +18,9 @@ _READS: dict[str, tuple[str, ...]] = {  # of a request's fields, besides the mix
     "thinkrouter": ("threshold", "confidence"),
     "adaptive_greedy": ("threshold", "confidence"),
     "stochastic": ("gumbel_temperature",),
-    "moi": ("beta",),
+    "moi": ("beta", "phase"),
     "selar": ("entropy_threshold", "push_off"),
-    "swi": ("window", "enter_blend", "exit_blend", "switch_budget"),
+    "swi": ("window", "enter_blend", "exit_blend", "switch_budget", "mix"),
 }
 _MODES = {None: "explicit", "soft": "latent", "stochastic": "latent", "moi": "latent"}
 

@@ -20,6 +20,7 @@ from e2e.request import (
     Doubles,
     Floats,
     Request,
+    all_of,
     entropy_of,
     filters,
     log,
@@ -66,11 +67,15 @@ class Model:
         return self._embedding[list(tokens)]
 
     def feed(self, step: Step) -> torch.Tensor:
-        """[1, H] what the model reads after a step: sum w_i E_i after a soft one, else E[token]."""
-        if step.route != "soft":
+        """[1, H] what the model reads after a step: sum w_i E_i after a soft one, else E[token].
+
+        A recorded step has no more of a mixture than its record tells.
+        """
+        fed = step.fed or (step.weights if step.route == "soft" else {})
+        if not fed:
             return self.embed((step.token,))
-        weights = torch.tensor(list(step.weights.values()))
-        return (weights[:, None] * self.embed(tuple(step.weights))).sum(0, keepdim=True)
+        weights = torch.tensor(list(fed.values()))
+        return (weights[:, None] * self.embed(tuple(fed))).sum(0, keepdim=True)
 
     @torch.no_grad()
     def forward(self, embeds: torch.Tensor, cache: Any, num_kept: int = 1) -> tuple[Floats, Any]:
@@ -119,7 +124,7 @@ def _step(model: Model, request: Request, z: Floats, position: int, state: _Thin
     last_start = request.max_tokens - len(ending) - request.min_answer
     is_late = request.min_answer > 0 and position + 1 - len(request.prompt) >= last_start
     if not state.is_open:
-        return Step(sampled)
+        return _outside(model, request, z, sampled, position)
     if request.policy is None:
         state.forced += is_late or state.forced > 0
         return Step(ending[state.forced - 1], "forced") if state.forced else Step(sampled)
@@ -134,14 +139,28 @@ def _step(model: Model, request: Request, z: Floats, position: int, state: _Thin
         state.forced += 1
         return replace(step, token=ending[state.forced - 1], route="forced")
     token, fed = choose(request, step, p, sampled, position)
+    told = fed
     if request.policy == "swi":
         switch(request, entropy, state.switching)
         done = (position + 1 - len(request.prompt)) / request.max_tokens
         markers = (model.start, model.end)
-        fed = switched(request, step.weights, state.switching, done, markers)
+        whole = all_of(p, model.special) if request.mix == "full" else step.weights
+        fed, told = (
+            switched(request, w, state.switching, done, markers) for w in (whole, step.weights)
+        )
     if not fed or {token, int(p.argmax())} & model.special:
         return replace(step, token=token)
-    return replace(step, token=token, route="soft", weights=fed)
+    return replace(step, token=token, route="soft", weights=told, fed=fed)
+
+
+def _outside(model: Model, request: Request, z: Floats, sampled: int, position: int) -> Step:
+    """A step before or after thinking: hard, unless the policy goes on."""
+    if request.phase != "all":
+        return Step(sampled)
+    p = tempered(request, z)
+    step = Step(sampled, "discrete", 0.0, 0.0, mixture(request, p, model.special))
+    token, fed = choose(request, step, p, sampled, position)
+    return Step(token, fed={} if {token, int(p.argmax())} & model.special else fed)
 
 
 def generate(model: Model, requests: list[Request]) -> list[list[Step]]:
@@ -167,6 +186,8 @@ def follow(model: Model, request: Request, recorded: list[Step]) -> tuple[list[S
 
     One pass over the recorded inputs: rounding has no time to grow.
     """
+    if request.mix == "full" or request.phase == "all":
+        return _follow_by_steps(model, request, recorded)
     fed = [model.feed(step) for step in recorded[:-1]]
     embeds = torch.cat([model.embed(request.prompt), *fed])
     (z,), _ = model.forward(embeds[None], None, len(recorded))
@@ -176,6 +197,24 @@ def follow(model: Model, request: Request, recorded: list[Step]) -> tuple[list[S
         steps.append(_step(model, request, z[i], first + i, state))
         state.advance(model, step.token)
     return steps, z
+
+
+def _follow_by_steps(
+    model: Model, request: Request, recorded: list[Step]
+) -> tuple[list[Step], Floats]:
+    """As `follow` where the record does not tell all that was fed: with the mixtures of its own."""
+    state, first = _Thinking.of(model, request.prompt), len(request.prompt) - 1
+    embeds, cache = model.embed(request.prompt)[None], None
+    steps: list[Step] = []
+    logits: list[Floats] = []
+    for i, taken in enumerate(recorded):
+        z, cache = model.forward(embeds, cache)
+        logits.append(z[0, 0])
+        steps.append(_step(model, request, z[0, 0], first + i, state))
+        state.advance(model, taken.token)
+        is_as_taken = (taken.token, taken.route) == (steps[-1].token, steps[-1].route)
+        embeds = model.feed(steps[-1] if is_as_taken else taken)[None]
+    return steps, np.stack(logits)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,8 @@ class Request:
     enter_blend: float = 1.0
     exit_blend: float = 0.7
     switch_budget: int = 0
+    mix: str = "top_n"  # or full
+    phase: str = "think"  # or all
     min_answer: int = 0
     forced_end: tuple[int, ...] = ()  # what closes thinking by force; the end marker if empty
 
@@ -103,6 +105,8 @@ def filters(request: Request) -> tuple[int, float, float]:
 
 def mixture(request: Request, p: Doubles, never_mixed: frozenset[int]) -> dict[int, float]:
     """The renormalised weights, best first. Ties go to the lowest id."""
+    if request.mix == "full":
+        return part_of_all(request, p, never_mixed)
     limit, top_p, min_p = filters(request)
     order = np.argsort(-p, kind="stable")[:limit]
     q = p[order]
@@ -111,3 +115,17 @@ def mixture(request: Request, p: Doubles, never_mixed: frozenset[int]) -> dict[i
     kept[0] = True
     total = q[kept].sum()
     return {int(i): float(w / total) for i, w in zip(order[kept], q[kept], strict=True)}
+
+
+def part_of_all(request: Request, p: Doubles, never_mixed: frozenset[int]) -> dict[int, float]:
+    """What is told of a mixture of the whole vocabulary: the best, with their probabilities."""
+    best = [int(i) for i in np.argsort(-p, kind="stable")[: request.top_n]]
+    kept = {i: float(p[i]) for i in best if i == best[0] or i not in never_mixed}
+    return {i: weight for i, weight in kept.items() if np.float32(weight) > 0}
+
+
+def all_of(p: Doubles, never_mixed: frozenset[int]) -> dict[int, float]:
+    """The mixture of the whole vocabulary."""
+    kept = {i: float(x) for i, x in enumerate(p) if i not in never_mixed}
+    total = sum(kept.values())
+    return {i: x / total for i, x in kept.items()}

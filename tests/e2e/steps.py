@@ -14,6 +14,8 @@ class Step:
     p_max: float = 0.0
     entropy: float = 0.0  # nats
     weights: dict[int, float] = field(default_factory=dict)
+    fed: dict[int, float] = field(default_factory=dict, compare=False)  # of the loop's soft steps
+    is_replayed: bool = field(default=False, compare=False)  # of the engine's steps
 
 
 def routes_of(steps: list[Step]) -> list[str | None]:

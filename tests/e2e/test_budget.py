@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,19 @@ from e2e.steps import Step, routes_of
 QUESTION = "Why is the sky blue?"
 BUDGET = 20
 NUM_STEPS = 40
+POLICIES: list[tuple[str | None, dict[str, Any]]] = [
+    (None, {}),
+    ("soft", {}),
+    ("stochastic", {}),
+    ("moi", {"top_n": 20}),
+    ("moi", {"top_n": 20, "phase": "all"}),
+    ("thinkrouter", {}),
+    ("random", {}),
+    ("adaptive_greedy", {}),
+    ("selar", {"top_n": 3}),
+    ("swi", {"window": 4}),
+    ("swi", {"window": 4, "mix": "full"}),
+]
 PHRASE = "\nTime is up.</think>\n"
 
 
@@ -98,25 +112,52 @@ def test_a_phrase_of_many_tokens_is_written_whole(
 
 
 @pytest.mark.parametrize("phrase", [None, PHRASE])
-def test_the_answer_keeps_its_tokens_in_every_mode(
+def test_the_answer_keeps_its_tokens_in_every_policy(
     engines: Engines, tally: Tally, llama: Model, phrase: str | None
 ) -> None:
     """The end marker begins as late as it may; an ended phase is left alone."""
-    prompt = llama.prompt(QUESTION)
     ending = llama.encode(phrase) if phrase else (llama.end,)
     more = {"max_tokens": NUM_STEPS, "min_answer": 15, "forced_end": ending}
-    policies = (None, "soft", "thinkrouter", "moi")
-    asked = [Request(prompt, policy, seed=3, cold_steps=0, **more) for policy in policies]
     options = {"reasoning_config": {"reasoning_end_str": phrase}} if phrase else {}
-    batch = engines.start(llama.path, **options).run([prompt_of(request) for request in asked])
-    first = NUM_STEPS - 15 - len(ending)
-    for request, truth, result in zip(asked, generate(llama, asked), batch.results, strict=True):
-        tokens = [step.token for step in result.only.steps]
-        if request.policy is None:
-            assert tokens == [step.token for step in truth]
-        else:
-            tally.compare(llama, request, truth, result.only.steps)
+    first, num_forced = NUM_STEPS - 15 - len(ending), 0
+    for request, steps in in_every_policy(engines, tally, llama, options, **more):
+        tokens = [step.token for step in steps]
         if llama.end not in tokens[:first]:
-            assert routes_of(result.only.steps)[first] == "forced"
+            assert routes_of(steps)[first] == "forced"
             assert tuple(tokens[first : first + len(ending) - 1]) == ending[:-1]
-        assert llama.end in tokens[: NUM_STEPS - 15]
+            num_forced += 1
+        assert llama.end in tokens[: NUM_STEPS - 15], request.policy
+    assert num_forced > len(POLICIES) // 2
+
+
+def test_the_budget_holds_in_every_policy(engines: Engines, tally: Tally, llama: Model) -> None:
+    """And in `explicit`; soft steps count as tokens do."""
+    more = {"budget": BUDGET, "max_tokens": NUM_STEPS}
+    num_thought, num_forced = BUDGET - num_thought_in(llama.prompt(QUESTION), llama), 0
+    for request, steps in in_every_policy(engines, tally, llama, {}, **more):
+        tokens = [step.token for step in steps]
+        if llama.end not in tokens[:num_thought]:
+            assert routes_of(steps)[num_thought] == "forced", request.policy
+            num_forced += 1
+        assert llama.end in tokens[: num_thought + 1], request.policy
+    assert num_forced > len(POLICIES) // 2
+
+
+def in_every_policy(
+    engines: Engines, tally: Tally, model: Model, options: dict[str, Any], **more: Any
+) -> list[tuple[Request, list[Step]]]:
+    """A request of each, and `explicit`, in one batch, with its steps, held to the loop."""
+    prompt = model.prompt(QUESTION)
+    asked = [
+        Request(prompt, policy, seed=3, cold_steps=0, **{**parameters, **more})
+        for policy, parameters in POLICIES
+    ]
+    batch = engines.start(model.path, **options).run([prompt_of(request) for request in asked])
+    had = [result.only.steps for result in batch.results]
+    for request, steps in zip(asked, had, strict=True):
+        if request.policy is None:
+            (truth,) = generate(model, [request])
+            assert [step.token for step in steps] == [step.token for step in truth]
+        elif request.policy != "random":  # whose coins the loop does not know
+            tally.follow(model, request, steps)
+    return list(zip(asked, had, strict=True))

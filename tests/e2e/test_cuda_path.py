@@ -31,6 +31,7 @@ def requests(model: Model) -> list[Request]:
         Request(prompt, "soft", seed=1, **more),
         Request(prompt, "thinkrouter", 0.7, temperature=0.0, **more),
         Request(prompt, "thinkrouter", 0.5, seed=3, confidence="raw", **more),
+        Request(prompt, "swi", window=2, exit_blend=0.5, mix="full", seed=4, **more),
     ]
 
 

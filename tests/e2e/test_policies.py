@@ -26,6 +26,9 @@ CASES: list[tuple[str, dict[str, Any], bool]] = [
     ("selar", {"top_n": 3}, True),
     ("swi", {"window": 4}, True),
     ("swi", {"window": 1, "enter_blend": 0.6, "exit_blend": 0.5, "switch_budget": 40}, True),
+    ("swi", {"window": 4, "mix": "full"}, True),
+    ("swi", {"window": 1, "enter_blend": 0.6, "exit_blend": 0.5, "mix": "full", "top_n": 32}, True),
+    ("moi", {"top_n": 20, "phase": "all", "budget": 40}, False),
     ("selar", {"top_n": 10, "entropy_threshold": 0.3, "push_off": 0.5}, True),
 ]
 

@@ -13,12 +13,12 @@ from e2e.steps import routes_of
 
 QUESTION = "Why is the sky blue?"
 NUM_STEPS = 96
-# Ten requests grow to five blocks each, and one block is never used.
+# The requests grow to five blocks each, and one block is never used.
 CRAMPED: dict[str, Any] = {"num_gpu_blocks_override": 16, "max_model_len": 256}
 
 
 def requests(model: Model) -> list[Request]:
-    """Eight that think all the way, and two that Cold Stop ends: its count must survive too."""
+    """Two are ended by Cold Stop, whose count must survive, as must the turns and vectors of `swi`."""
     prompt, more = model.prompt(QUESTION), {"max_tokens": NUM_STEPS}
     return [
         Request(prompt, "soft", temperature=0.0, **more),
@@ -31,6 +31,9 @@ def requests(model: Model) -> list[Request]:
         Request(prompt, "adaptive_greedy", 0.6, seed=5, **more),
         Request(prompt, "soft", seed=6, cold_entropy=100.0, cold_steps=70, **more),
         Request(prompt, "soft", seed=7, cold_entropy=100.0, cold_steps=10, **more),
+        Request(prompt, "swi", window=3, exit_blend=0.5, temperature=0.0, **more),
+        Request(prompt, "swi", window=3, enter_blend=0.6, mix="full", seed=8, **more),
+        Request(prompt, "moi", top_n=20, cold_steps=0, seed=9, **more),
     ]
 
 
@@ -54,6 +57,9 @@ def test_preempted_requests_go_on_as_if_they_had_not_been(
     assert batch.num_preemptions >= 4
     alone = [engine.run([prompt]) for prompt in prompts]
     assert sum(one.num_preemptions for one in alone) == 0
+    replays = [step.is_replayed for result in batch.results for step in result.only.steps]
+    # A replay in pieces may be preempted itself.
+    assert 4 <= sum(replays) <= batch.num_preemptions
     for request, one, result, truth in zip(
         asked, alone, batch.results, generate(llama, asked), strict=True
     ):

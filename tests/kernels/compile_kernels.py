@@ -61,6 +61,7 @@ def _call_ops(num_rows: int, dtype: torch.dtype) -> None:
         _float(2 * SLOTS, CONTEXT * TOP_N),
         _empty(2 * SLOTS, CONTEXT),
         _empty(2 * SLOTS, CONTEXT, layout.NUM_STATE),
+        _empty(CONTEXT + 1, HIDDEN, dtype=dtype),
     )
     special = _empty(VOCAB, dtype=torch.uint8)
     markers = layout.Markers(_empty(1), _empty(1), _empty(1), special)

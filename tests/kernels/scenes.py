@@ -11,6 +11,7 @@ from sottovoce_kernels import layout
 from sottovoce_kernels.layout import FloatParam, IntParam, Phase, Policy, State
 
 PAGE = 64  # ledger positions
+HIDDEN = 6
 POLICIES = list(Policy)
 
 
@@ -52,14 +53,15 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         ints[s, IntParam.TOP_K] = (0, 1, 5, 30)[(s // 2) % 4]
         ints[s, IntParam.RAW_CONFIDENCE] = s % 2
         ints[s, IntParam.COLD_STEPS] = (0, 1, 3)[s % 3]
-        ints[s, IntParam.LEDGER_ROW] = num_slots - 1 - s
-        ints[s, IntParam.PROMPT_LEN] = 5
+        ints[s, IntParam.LEDGER_ROW], ints[s, IntParam.PROMPT_LEN] = num_slots - 1 - s, 5
         ints[s, IntParam.NUM_STOP_IDS] = s % 3
         ints[s, IntParam.MAX_TOKENS] = PAGE
         ints[s, IntParam.WINDOW] = (1, 3, 512)[s % 3]
         ints[s, IntParam.SWITCH_BUDGET] = (0, 2)[s % 2]
         ints[s, IntParam.CLOSE_AT] = 30 if s % 7 == 3 else layout.NEVER
         ints[s, IntParam.WIDTH] = ints[s, IntParam.TOP_N] + 1
+        ints[s, IntParam.ALL_PHASES] = s % 5 == 1
+        ints[s, IntParam.VECTOR_ROW] = s * PAGE if s % 3 == 2 else -1
         floats[s, FloatParam.THRESHOLD] = (0.3, 0.6, 0.9)[s % 3]
         floats[s, FloatParam.TEMPERATURE] = (0.6, 1.0, 1.7)[s % 3]
         floats[s, FloatParam.TOP_P] = (1.0, 0.95, 0.5)[(s // 3) % 3]
@@ -74,7 +76,7 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         floats[s, FloatParam.EXIT_BLEND] = (0.7, 1.0, 0.2)[s % 3]
         state[s, State.PHASE] = (Phase.THINK, Phase.THINK, Phase.BEFORE, Phase.ANSWER)[(s // 4) % 4]
         state[s, State.COLD_COUNT] = s % 4
-        state[s, State.FORCING] = 1 if s % 11 == 7 else 0
+        state[s, State.FORCING] = s % 11 == 7 and int(state[s, State.PHASE]) == Phase.THINK
     stops = torch.randint(0, vocab, (num_slots, layout.MAX_STOP_IDS), generator=g)
     state[:, State.STAY] = torch.tensor([0, -2, 3, 600])[torch.arange(num_slots) // 3 % 4]
     state[:, State.SWITCHES] = torch.arange(num_slots) % 3
@@ -124,6 +126,7 @@ def make_scene(rows: int, vocab: int, dtype: torch.dtype, seed: int = 0, trace: 
         weights=torch.full((num_slots, PAGE * layout.MAX_TERMS), math.nan),
         counts=torch.full((num_slots, PAGE), -777, dtype=torch.int32),
         state=torch.full((num_slots, PAGE, layout.NUM_STATE), -777, dtype=torch.int32),
+        vectors=torch.full((num_slots * PAGE + 1, HIDDEN), math.nan),
     )
     return Scene(
         logits=make_logits(rows, vocab, dtype, g),
@@ -153,8 +156,22 @@ def make_thinking_scene(policy: Policy, rows: int, vocab: int, seed: int = 0) ->
     scene.slots.ints[:, IntParam.POLICY] = policy
     scene.slots.ints[:, IntParam.COLD_STEPS] = 0
     scene.slots.ints[:, IntParam.CLOSE_AT] = layout.NEVER
+    scene.slots.ints[:, IntParam.VECTOR_ROW] = -1
     scene.slots.state[:] = thinking_state()
     scene.prefill_lens[:] = 5
+    return scene
+
+
+def make_swi_scene(stay: int, reference: float, switches: int = 0, budget: int = 0) -> Scene:
+    """Every row in the same state: a window of 4 and blends of 0.6 and 0.7."""
+    scene = make_thinking_scene(Policy.SWI, 60, 300)
+    scene.slots.ints[:, IntParam.WINDOW] = 4
+    scene.slots.ints[:, IntParam.SWITCH_BUDGET] = budget
+    scene.slots.floats[:, FloatParam.TEMPERATURE] = 1.0
+    scene.slots.floats[:, FloatParam.ENTER_BLEND] = 0.6
+    scene.slots.floats[:, FloatParam.EXIT_BLEND] = 0.7
+    scene.slots.state[:, State.STAY], scene.slots.state[:, State.SWITCHES] = stay, switches
+    scene.slots.state[:, State.REFERENCE] = torch.tensor([reference]).view(torch.int32)
     return scene
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
 from decided import check_equal, routes, run_both, run_reference
-from scenes import Scene, make_scene, thinking_state
+from scenes import PAGE, Scene, make_scene, thinking_state
 
 from sottovoce_kernels import confidence, decide, mix, reference
 from sottovoce_kernels.layout import NEVER, RECORD_EXTRA, FloatParam, IntParam, Route
@@ -119,8 +120,13 @@ def test_an_infinite_logit_forces_its_token(backend):
 )
 def test_mix_equals_reference(backend, dtype, hidden, vocab_start, scale):
     scene = make_scene(36, 200, torch.float32, seed=3)
+    odd = torch.arange(1, scene.slots.ints.shape[0], 2)
+    scene.slots.ints[:, IntParam.VECTOR_ROW] = -1
+    scene.slots.ints[odd, IntParam.VECTOR_ROW] = odd.int() * PAGE
     run_reference(scene)
-    scene.ledger.counts.clamp_(min=0)
+    scene.ledger.counts[scene.ledger.counts < -1] = 0  # poison
+    vectors = torch.randn(scene.ledger.vectors.shape[0], hidden).to(dtype)
+    ledger = replace(scene.ledger, vectors=vectors)
     lengths = [1, 3, 1, 1, 5, 1, 2, 1, 1] * 4
     starts = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()]).int()
     positions = torch.cat(
@@ -132,10 +138,12 @@ def test_mix_equals_reference(backend, dtype, hidden, vocab_start, scale):
     table = torch.randn(150, hidden).to(dtype)
     want = torch.full((int(starts[-1]), hidden), 7.0, dtype=dtype)
     got = want.clone()
-    rest = (table, scene.slot_ids, starts, positions, scene.slots, scene.ledger, scale, vocab_start)
+    rest = (table, scene.slot_ids, starts, positions, scene.slots, ledger, scale, vocab_start)
     reference.mix(want, *rest)
     mix(got, *rest)
-    assert (want != 7.0).any(), "the scene must hold a soft token"
+    counts = scene.ledger.counts
+    assert (counts > 0).any(), "the scene must hold a soft token"
+    assert (counts == -1).any(), "the scene must hold one of the whole vocabulary"
     # One rounding of a float32 sum: half a unit of the output type.
     tolerance = {torch.float32: 1e-6, torch.bfloat16: 2**-7, torch.float16: 2**-10}[dtype]
     torch.testing.assert_close(got, want, rtol=tolerance, atol=1e-5)

@@ -8,7 +8,7 @@ import math
 import pytest
 import torch
 from decided import check_equal, fed, routes, run_both, run_reference
-from scenes import Scene, make_scene, make_thinking_scene
+from scenes import Scene, make_scene, make_swi_scene, make_thinking_scene
 
 from sottovoce_kernels.layout import (
     FORCED_LOGIT,
@@ -181,22 +181,9 @@ def test_thinking_is_closed_at_a_position(policy: Policy) -> None:
             assert state[State.FORCING] == 0
 
 
-def swi_scene(stay: int, reference: float, switches: int = 0, budget: int = 0) -> Scene:
-    """Every row in the same state: a window of 4 and blends of 0.6 and 0.7."""
-    scene = make_thinking_scene(Policy.SWI, 60, 300)
-    scene.slots.ints[:, IntParam.WINDOW] = 4
-    scene.slots.ints[:, IntParam.SWITCH_BUDGET] = budget
-    scene.slots.floats[:, FloatParam.TEMPERATURE] = 1.0
-    scene.slots.floats[:, FloatParam.ENTER_BLEND] = 0.6
-    scene.slots.floats[:, FloatParam.EXIT_BLEND] = 0.7
-    scene.slots.state[:, State.STAY], scene.slots.state[:, State.SWITCHES] = stay, switches
-    scene.slots.state[:, State.REFERENCE] = torch.tensor([reference]).view(torch.int32)
-    return scene
-
-
 def swi_step(stay: int, reference: float, switches: int = 0, budget: int = 0) -> Scene:
     """What one step of the reference makes of it."""
-    scene = swi_scene(stay, reference, switches, budget)
+    scene = make_swi_scene(stay, reference, switches, budget)
     run_reference(scene)
     return scene
 
@@ -205,7 +192,7 @@ def swi_step(stay: int, reference: float, switches: int = 0, budget: int = 0) ->
 def test_swi_equals_the_reference_where_it_switches(
     backend: str, stay: int, reference: float
 ) -> None:
-    want = swi_scene(stay, reference)
+    want = make_swi_scene(stay, reference)
     check_equal(run_both(want), want)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,12 @@ from benchmarks.quality.gym import final_answer
 from benchmarks.quality.task import TaskError
 from benchmarks.quality.tasks import load_task
 
+from sottovoce_router import POLICIES, parse
 from sottovoce_training.families import FAMILIES
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "quality.jsonl"
+POLICIES_TABLE = ROOT / "router" / "README.md"
 
 ADD = {
     "task_id": "T/0", "entry_point": "add", "prompt": "def add(a, b):\n    '''Sum.'''\n",
@@ -127,3 +133,47 @@ def test_an_unknown_arm_is_refused(name: str) -> None:
 )
 def test_final_answer(text: str, answer: str) -> None:
     assert final_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [
+        ("stochastic", "stochastic"), ("moi", "moi"), ("selar", "selar"), ("swi", "swi"),
+        ("swi_full", "swi"), ("latent", "soft"), ("routed@0.6", "thinkrouter"),
+        ("random@0.5", "random"), ("adaptive_greedy@0.6", "adaptive_greedy"),
+    ],
+)  # fmt: skip
+def test_an_arm_is_a_policy_of_the_server(name: str, policy: str) -> None:
+    params = parse(parse_arm(name).body)
+    assert params.policy == policy
+    assert params.mixes_all == (name == "swi_full")
+    if name == policy:
+        plain = {"reasoning_mode": params.mode, "routing": {"policy": policy}}
+        assert params == parse(plain), "its own defaults"
+
+
+def test_what_the_policies_table_calls_measured_is_in_the_results() -> None:
+    """Figures of rows that exist, of the policy that has them."""
+    rows = [json.loads(line) for line in RESULTS.read_text().splitlines()]
+    told = {
+        (
+            r["parameters"]["arm"],
+            f"{r['value']:.1%}".replace("%", " %"),
+            f"{r['thinking_steps']:.1f}",
+        )
+        for r in rows
+        if r["parameters"]["model"] == "tiny-reasoner"
+    }
+    cells = [line.strip("| ").split(" | ") for line in POLICIES_TABLE.read_text().splitlines()]
+    found = {
+        cell[0].strip("`"): re.fullmatch(r"`(.+)`: (.+), (.+) steps", cell[-1])
+        for cell in cells
+        if len(cell) == 6 and cell[0].startswith("`")
+    }
+    assert found.keys() == {name for name in POLICIES if name != "observe"}
+    for policy, figures in found.items():
+        if figures is not None:
+            assert figures.groups() in told, policy
+            arm = figures[1].replace("random@routed@0.7", "random@0.5")
+            assert parse(parse_arm(arm).body).policy == policy
+    assert sum(figures is not None for figures in found.values()) >= 4

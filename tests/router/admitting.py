@@ -7,12 +7,48 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from sottovoce_router import Capabilities
 from sottovoce_router.admission import admit
 from sottovoce_router.params import STAMP
 
 SOFT = Capabilities(refusal=None, ledger_entries=1000, ledger_positions=100, max_model_len=200)
 PLAIN = dataclasses.replace(SOFT, refusal="needs markers; set some")
+
+
+def engine(**changes: Any) -> Any:
+    """A configuration that serves every mode, but for the changes."""
+    reasoning = SimpleNamespace(
+        enabled=True,
+        reasoning_start_token_ids=[1],
+        reasoning_end_token_ids=[2, 3],
+        natural_reasoning_end_token_ids=[3],
+    )
+    parallel = {
+        "pipeline_parallel_size": 1,
+        "decode_context_parallel_size": 1,
+        "enable_batch_sharded_sampling": False,
+        "data_parallel_size": 1,
+    }
+    config: dict[str, Any] = {
+        "reasoning_config": reasoning,
+        "use_v2_model_runner": True,
+        "parallel_config": parallel,
+        "speculative_config": None,
+        "lora_config": None,
+        "kv_transfer_config": None,
+        "watermark_config": None,
+        "additional_config": {},
+        "model_config": SimpleNamespace(
+            max_model_len=4096, dtype=torch.float16, get_inputs_embeds_size=lambda: 8
+        ),
+        "scheduler_config": SimpleNamespace(max_num_seqs=8, policy=changes.pop("policy", "fcfs")),
+    }
+    config.update({key: value for key, value in changes.items() if key not in parallel})
+    parallel.update({key: value for key, value in changes.items() if key in parallel})
+    config["parallel_config"] = SimpleNamespace(**parallel)
+    return SimpleNamespace(**config)
 
 
 @dataclass
@@ -25,6 +61,7 @@ class Sampling:
     all_stop_token_ids: set[int] = field(default_factory=set)
     logprobs: int | None = None
     temperature: float = 0.6
+    thinking_token_budget: int | None = None
 
 
 def request(sampling: Any, embeds: Any = None) -> Any:

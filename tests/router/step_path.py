@@ -21,6 +21,7 @@ from launches import recorded
 from scripts import say
 
 META = torch.device("meta")
+WHOLE = {"policy": "swi", "mix": "full"}
 SLOTS, VOCAB, HIDDEN, CONTEXT = 8, 1000, 64, 256
 
 
@@ -56,7 +57,7 @@ def _int(*shape: int) -> torch.Tensor:
 
 
 class Step:
-    """A worker's routing state with a new, a resumed, a traced and an ordinary request."""
+    """A worker's routing state: a new, a resumed, a traced, an ordinary request, one of all tokens."""
 
     def __init__(self) -> None:
         from sottovoce_kernels import Markers
@@ -67,13 +68,13 @@ class Step:
         self.marker_ids = MarkerIds((1,), (2,), (2,))
         special = torch.empty(VOCAB, dtype=torch.uint8, device=META)
         self.markers = Markers(_int(1), _int(1), _int(1), special)
-        self.ledger = Ledger(2 * SLOTS, CONTEXT, CONTEXT * 10, META)
+        self.ledger = Ledger(2 * SLOTS, CONTEXT, CONTEXT * 10, META, CONTEXT, HIDDEN)
         self.slots = SlotTable(SLOTS, self.ledger, META)
-        self.rows = np.arange(4, dtype=np.int32)
+        self.rows = np.arange(5, dtype=np.int32)
         assert self.slots.tensors.ints.is_meta
 
     def add_requests(self, add: Callable[[int, Any], None] = lambda slot, sampling: None) -> None:
-        """Take the four requests in; `add` hands the sampling parameters to a sampler."""
+        """Take the five requests in; `add` hands the sampling parameters to a sampler."""
         from vllm import SamplingParams
 
         from sottovoce_router.params import parse
@@ -84,6 +85,7 @@ class Step:
             ("resumed", {"reasoning_mode": "latent"}, [5, 1, 7, 8]),
             ("traced", {"include_reasoning_trace": True}, [5]),
             ("ordinary", {}, [5]),
+            ("whole", {"reasoning_mode": "routed", "routing": WHOLE}, [5, 1]),
         ]
         for slot, (name, body, tokens) in enumerate(requests):
             sampling = SamplingParams(
@@ -134,9 +136,9 @@ def overlay(world_size: int) -> None:
     weight = torch.empty(VOCAB, HIDDEN, device=META)
     state.table = embedding.EmbeddingTable(None, weight, 0, 1.0, world_size)
     batch = SimpleNamespace(
-        idx_mapping_np=step.rows, idx_mapping=_int(4), query_start_loc=_int(5), positions=_long(4)
+        idx_mapping_np=step.rows, idx_mapping=_int(5), query_start_loc=_int(6), positions=_long(5)
     )
-    embeds = torch.empty(4, HIDDEN, device=META)
+    embeds = torch.empty(5, HIDDEN, device=META)
     reduced = mock.patch.object(embedding, "tensor_model_parallel_all_reduce", lambda x: x)
     with reduced, forbidden():
         step.add_requests()
@@ -149,26 +151,29 @@ def sampler() -> None:
     from vllm.v1.worker.gpu.sample.sampler import Sampler
     from vllm.v1.worker.gpu.states import RequestState
 
+    from sottovoce_router.embedding import EmbeddingTable
     from sottovoce_router.sampler import RoutedSampler
 
     step = Step()
     states = RequestState(SLOTS, CONTEXT, 64, 0, VOCAB, META)
     config: Any = SimpleNamespace(reasoning_config=None)
     base = Sampler(config, SLOTS, VOCAB, META, states)
-    routed = RoutedSampler(base, step.slots, step.ledger.tensors, step.markers)
+    table = EmbeddingTable(None, torch.empty(VOCAB, HIDDEN, device=META), 0, 1.0, 1)
+    routed = RoutedSampler(base, step.slots, step.ledger.tensors, step.markers, table)
     batch: Any = SimpleNamespace(
-        num_reqs=4, expanded_idx_mapping=_int(4), idx_mapping=_int(4), idx_mapping_np=step.rows,
-        cu_num_logits_np=np.arange(5), cu_num_logits=_int(5), expanded_local_pos=_int(4),
-        positions=_long(4), logits_indices=_long(4), input_ids=_int(4), seq_lens=_int(4),
-        seq_lens_cpu_upper_bound=torch.full((4,), 9, dtype=torch.int32),
+        num_reqs=5, expanded_idx_mapping=_int(5), idx_mapping=_int(5), idx_mapping_np=step.rows,
+        cu_num_logits_np=np.arange(6), cu_num_logits=_int(6), expanded_local_pos=_int(5),
+        positions=_long(5), logits_indices=_long(5), input_ids=_int(5), seq_lens=_int(5),
+        seq_lens_cpu_upper_bound=torch.full((5,), 9, dtype=torch.int32),
     )  # fmt: skip
     with forbidden():
         step.add_requests(routed.add_request)
         step.slots.apply_staged_writes()
         routed.apply_staged_writes()
-        output = routed(torch.empty(4, VOCAB, dtype=torch.bfloat16, device=META), batch)
+        assert step.slots.has_vectors[step.rows].sum() == 1
+        output = routed(torch.empty(5, VOCAB, dtype=torch.bfloat16, device=META), batch)
     # The sampled token and two log-probabilities, then a record with ten alternatives.
-    assert output.logprobs_tensors.logprob_token_ids.shape == (4, 3 + 13)
+    assert output.logprobs_tensors.logprob_token_ids.shape == (5, 3 + 13)
 
 
 SCENES: dict[str, Callable[[], None]] = {

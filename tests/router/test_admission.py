@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from admitting import PLAIN, SOFT, Sampling, admitted, request, stamp_of
+from admitting import PLAIN, SOFT, Sampling, admitted, engine, request, stamp_of
 
 from sottovoce_router import (
     Capabilities,
@@ -18,38 +18,7 @@ from sottovoce_router import (
     parse,
 )
 from sottovoce_router.admission import admit, is_soft_capable
-from sottovoce_router.params import STAMP
-
-
-def engine(**changes: Any) -> Any:
-    """A configuration that serves every mode, but for the changes."""
-    reasoning = SimpleNamespace(
-        enabled=True,
-        reasoning_start_token_ids=[1],
-        reasoning_end_token_ids=[2, 3],
-        natural_reasoning_end_token_ids=[3],
-    )
-    parallel = {
-        "pipeline_parallel_size": 1,
-        "decode_context_parallel_size": 1,
-        "enable_batch_sharded_sampling": False,
-    }
-    config: dict[str, Any] = {
-        "reasoning_config": reasoning,
-        "use_v2_model_runner": True,
-        "parallel_config": parallel,
-        "speculative_config": None,
-        "lora_config": None,
-        "kv_transfer_config": None,
-        "watermark_config": None,
-        "additional_config": {},
-        "model_config": SimpleNamespace(max_model_len=4096),
-        "scheduler_config": SimpleNamespace(max_num_seqs=8, policy=changes.pop("policy", "fcfs")),
-    }
-    config.update({key: value for key, value in changes.items() if key not in parallel})
-    parallel.update({key: value for key, value in changes.items() if key in parallel})
-    config["parallel_config"] = SimpleNamespace(**parallel)
-    return SimpleNamespace(**config)
+from sottovoce_router.params import BUDGET_KEY, STAMP
 
 
 def test_the_stamp_replaces_the_keys() -> None:
@@ -245,3 +214,17 @@ def test_a_refused_request_is_left_as_it_was() -> None:
     with pytest.raises(InvalidValueError):
         admit(request(sampling), SOFT)
     assert sampling == Sampling({"reasoning_mode": "latent"}, max_tokens=101)
+
+
+@pytest.mark.parametrize("extra", [{}, {"reasoning_mode": "latent"}])
+def test_a_thinking_budget_among_the_extra_arguments(extra: dict[str, Any]) -> None:
+    """For protocols that have no field for it; a client's own key is no worse."""
+    sampling = admitted({**extra, BUDGET_KEY: 7})
+    assert sampling.thinking_token_budget == 7
+    assert BUDGET_KEY not in (sampling.extra_args or {})
+    assert admitted({**extra, BUDGET_KEY: 7}, thinking_token_budget=3).thinking_token_budget == 3
+    for wrong in (-1, 1.5, "7", True):
+        with pytest.raises(InvalidValueError, match=f"{BUDGET_KEY}: {wrong!r} must be an integer"):
+            admitted({**extra, BUDGET_KEY: wrong})
+    with pytest.raises(InvalidValueError, match=f"{BUDGET_KEY}: 7 needs a model with reasoning"):
+        admitted({**extra, BUDGET_KEY: 7}, dataclasses.replace(SOFT, num_end_tokens=0))

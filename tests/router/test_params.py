@@ -71,9 +71,7 @@ BAD_ROUTING: list[tuple[str, Any, str, Any, str]] = [
         for bad in (-0.1, 1.1, NAN, True, "1")
     ),
     ("mix", "all", "routing.mix", "all", "must be one of ['top_n', 'full']"),
-    ("mix", "full", "routing.mix", "full", "is not served: a mixture has at most 32 components"),
     ("phase", "answer", "routing.phase", "answer", "must be one of ['think', 'all']"),
-    ("phase", "all", "routing.phase", "all", "is not served: the answer is always discrete"),
     *(
         ("min_answer_tokens", bad, "routing.min_answer_tokens", bad, STEPS)
         for bad in (-1, 1.5, 2**31, NAN, True, "5")

@@ -18,6 +18,7 @@ UNREAD: list[tuple[str, str, Any, str]] = [
     ("selar", "beta", 1.0, "'moi'"),
     ("thinkrouter", "window", 512, "'swi'"),
     ("moi", "gumbel_temperature", 0.5, "'stochastic'"),
+    ("soft", "mix", "full", "'swi'"),
 ]
 
 
@@ -55,6 +56,7 @@ def test_a_policy_has_defaults_of_its_own() -> None:
     assert latent("stochastic", cold_stop={"steps": 9}).cold_stop == ColdStop(0.01, 9)
     assert latent("stochastic").gumbel_temperature == 0.5
     assert latent("stochastic", gumbel_temperature=1).gumbel_temperature == 1.0
+    assert latent("moi", phase="all").phase == "all"
     moi = latent("moi", beta=2, phase="think")
     assert (moi.beta, moi.top_n, moi.num_terms) == (2.0, 20, 21)
     assert latent("moi", top_n=5).top_n == 5
@@ -62,7 +64,9 @@ def test_a_policy_has_defaults_of_its_own() -> None:
     assert (selar.top_n, selar.num_terms, selar.cold_stop.steps) == (3, 3, 0)
     swi = parse({"reasoning_mode": "routed", "routing": {"policy": "swi"}})
     assert (swi.window, swi.enter_blend, swi.exit_blend, swi.switch_budget) == (512, 1.0, 0.7, 0)
-    assert (swi.mix, swi.num_terms, swi.cold_stop.steps) == ("top_n", 11, 0)
+    assert (swi.mix, swi.num_terms, swi.num_entries, swi.cold_stop.steps) == ("top_n", 11, 11, 0)
+    full = parse({"reasoning_mode": "routed", "routing": {"policy": "swi", "mix": "full"}})
+    assert (full.mixes_all, full.num_terms, full.num_entries) == (True, 11, 1)
     assert (selar.entropy_threshold, selar.push_off) == (0.5, 1.0)
 
 

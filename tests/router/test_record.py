@@ -37,6 +37,18 @@ def test_decode_names_the_route(code: int, route: str | None) -> None:
     assert decode(5, [[code, 0, -3], [0.25, 0.5, 0.0]]) == Step(5, route, 0.25, 0.5)
 
 
+@pytest.mark.parametrize("is_replayed", [False, True])
+@pytest.mark.parametrize(
+    ("code", "cause"),
+    [(0, None), (1, "budget"), (2, "cold_stop"), (3, "switch_budget"), (4, "min_answer")],
+)
+def test_decode_tells_what_forced_and_what_was_replayed(
+    code: int, cause: str | None, is_replayed: bool
+) -> None:
+    step = decode(5, [[3, code + 8 * is_replayed, -3], [0.25, 0.5, 0.0]])
+    assert (step.cause, step.is_replayed) == (cause, is_replayed)
+
+
 @pytest.mark.parametrize("count", [0, 1, 10, 32])
 def test_decode_reads_as_many_alternatives_as_the_row_says(count: int) -> None:
     room = 32

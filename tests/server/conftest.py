@@ -16,6 +16,7 @@ _OURS = (
     "test_bad_input",
     "test_client",
     "test_options",
+    "test_effort_live",
     "test_quality",
     "test_sottovoce_client",
     "test_playground_live",

@@ -148,6 +148,10 @@ def watched(*token_ids: int, finish_reason: str | None = None) -> Callable[[], N
         watch = observer.get()
         assert watch is not None
         routes = ["forced" if token == END else "soft" for token in token_ids]
-        watch(output("chatcmpl-a", completion(0, token_ids, routes, finish_reason)))
+        done = completion(0, token_ids, routes, finish_reason)
+        done.routing = [
+            s._replace(cause="budget") if s.route == "forced" else s for s in done.routing
+        ]
+        watch(output("chatcmpl-a", done))
 
     return generate

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 from sottovoce_router import Step
 from sottovoce_router.capabilities import MarkerIds
 
 START, END = 3, 4
+LEDGER_BYTES = 1000  # of a request
 MARKERS = MarkerIds((START,), (END,), (END,))
 REASONING = SimpleNamespace(
     enabled=True,
@@ -24,11 +27,14 @@ def engine_config(**changes: Any) -> Any:
     parallel = SimpleNamespace(
         pipeline_parallel_size=1,
         tensor_parallel_size=1,
+        data_parallel_size=1,
         decode_context_parallel_size=1,
         enable_batch_sharded_sampling=False,
     )
     model = SimpleNamespace(
         max_model_len=512,
+        dtype=torch.float32,
+        get_inputs_embeds_size=lambda: 8,
         get_diff_sampling_param=dict,
         get_num_layers=lambda parallel_config: 2,
     )
@@ -68,6 +74,7 @@ def completion(
     output = SimpleNamespace(index=index, token_ids=list(token_ids), finish_reason=finish_reason)
     if routes is not None:
         output.routing = [step(t, r) for t, r in zip(token_ids, routes, strict=True)]
+        output.ledger_bytes = LEDGER_BYTES
     return output
 
 

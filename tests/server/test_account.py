@@ -36,6 +36,9 @@ def refusing(status: int, **error: Any) -> App:
 def test_a_request_and_its_work() -> None:
     front = Front(App(generates=watched(11, 12, END, finish_reason="stop")))
     front.post(LATENT)
+    assert (front.metric("sottovoce_ledger_limit_bytes") or 0) > 0
+    assert front.metric("sottovoce_ledger_bytes") == 0
+    assert front.metric("sottovoce_replays_total") == 0
     assert count(front, "latent", "soft", "ok") == 1
     steps = {
         k: front.metric("sottovoce_steps_total", kind=k) for k in ("soft", "discrete", "forced")

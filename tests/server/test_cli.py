@@ -135,7 +135,9 @@ def test_our_flags(parsed: dict[str, Any]) -> None:
     assert (args["control_fraction"], parsed["control"]["control_fraction"]) == (0.0, 0.25)
     assert args["default_reasoning_mode"] == "routed"
     assert (args["max_queue"], args["max_body_bytes"], args["drain_timeout_s"]) == (5, 6, 7)
-    assert args["additional_config"] == {"sottovoce": {"ledger_gib": 0.5}}
+    assert args["additional_config"] == {
+        "sottovoce": {"ledger_gib": 0.5, "vector_ledger_gib": 0.25}
+    }
 
 
 def test_routing_defaults_are_found_and_reported(parsed: dict[str, Any], tuned: Path) -> None:
@@ -188,7 +190,8 @@ def test_middleware_of_the_user_stays_inside(parsed: dict[str, Any]) -> None:
 
 
 def test_additional_config_is_kept(parsed: dict[str, Any]) -> None:
-    expected = {"k": 1, "sottovoce": {"ledger_gib": 4.0, "soft_modes": False}}
+    ours = {"ledger_gib": 4.0, "vector_ledger_gib": 0.25, "soft_modes": False}
+    expected = {"k": 1, "sottovoce": ours}
     assert parsed["additional"]["additional_config"] == expected
 
 

@@ -9,7 +9,8 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.serving import Server, wait_for
-from server.talk import BUDGET, CHAT, CHAT_ROUTE, LONG, body, post
+from server.talk import BUDGET, CHAT, CHAT_ROUTE, LONG, MAX_TOKENS, body, post
+from sottovoce_server.metrics import CLOSE_REASONS
 from sottovoce_server.savings import CONTROL, TREATMENT, draw_arm
 
 FRACTION = 0.5
@@ -57,13 +58,47 @@ def test_usage_and_metrics_agree(server: Server) -> None:
     assert num_requests(server, "routed", "thinkrouter", "ok") == ended + 1
 
 
-@pytest.mark.parametrize("reason", ["budget", "cold_stop"])
-def test_forced_closes(server: Server, reason: str) -> None:
-    """The budget forces at BUDGET, a cold stop that everything is cold for two steps earlier."""
-    before = read(server, "forced_closes_total", reason=reason)
-    steps = BUDGET - 2 if reason == "cold_stop" else 0
-    post(server, body("latent", routing={"cold_stop": {"entropy": 100, "steps": steps}}))
-    assert read(server, "forced_closes_total", reason=reason) == before + 1
+SWI = {"policy": "swi", "window": 1, "switch_budget": 1}
+
+
+@pytest.mark.parametrize(
+    ("reason", "mode", "routing"),
+    [
+        ("budget", "latent", {"cold_stop": None}),
+        ("budget", "explicit", {}),
+        ("cold_stop", "latent", {"cold_stop": {"entropy": 100, "steps": BUDGET - 2}}),
+        ("min_answer", "latent", {"min_answer_tokens": MAX_TOKENS - 4}),
+        ("min_answer", "explicit", {"min_answer_tokens": MAX_TOKENS - 4}),
+        ("switch_budget", "routed", SWI),
+        ("switch_budget", "routed", {**SWI, "mix": "full"}),
+    ],
+)
+def test_forced_closes(server: Server, reason: str, mode: str, routing: dict[str, Any]) -> None:
+    """The budget forces at BUDGET, what is tested before it; each is told from all others."""
+    before = closes(server)
+    post(server, body(mode, **({"routing": routing} if routing else {})))
+    assert closes(server) == {**before, reason: before[reason] + 1}
+
+
+def closes(server: Server) -> dict[str, float]:
+    """Forced ends by reason."""
+    return {reason: read(server, "forced_closes_total", reason=reason) for reason in CLOSE_REASONS}
+
+
+def test_the_ledger_is_held_while_a_request_lives(server: Server) -> None:
+    """More where it has vectors, and never more than there is."""
+    assert read(server, "ledger_bytes") == 0
+    held = []
+    for routing in ({"policy": "swi"}, {"policy": "swi", "mix": "full"}):
+        ours = {"reasoning_mode": "routed", "routing": routing, "stream": True, "max_tokens": 400}
+        request = {**LONG, **ours}  # of one more term a position the ledger holds fewer
+        with server.http() as client, client.stream("POST", CHAT_ROUTE, json=request) as response:
+            assert response.status_code == 200, response.read()
+            lines = response.iter_lines()
+            assert sum(bool(next(lines)) for _ in range(8)) > 2
+            held.append(read(server, "ledger_bytes"))
+        assert wait_for(lambda: read(server, "ledger_bytes") == 0, 30)
+    assert 0 < held[0] < held[1] < read(server, "ledger_limit_bytes")
 
 
 def test_refused(server: Server) -> None:

@@ -13,8 +13,20 @@ from sottovoce_server.render import Renderer, render_lines, with_modes
 from sottovoce_server.tally import Tally
 from sottovoce_server.translate import translate
 
-ROUTED = {"mode": "routed", "policy": "thinkrouter", "threshold": 0.7, "arm": None}
-EXPLICIT = {"mode": "explicit", "policy": None, "threshold": None, "arm": None}
+ROUTED = {
+    "mode": "routed",
+    "policy": "thinkrouter",
+    "threshold": 0.7,
+    "arm": None,
+    "thinking_budget": None,
+}
+EXPLICIT = {
+    "mode": "explicit",
+    "policy": None,
+    "threshold": None,
+    "arm": None,
+    "thinking_budget": None,
+}
 CHOICE: dict[str, Any] = {"index": 0, "finish_reason": None, "delta": {}}
 ENDED = {**CHOICE, "finish_reason": "stop"}
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from server.stubs import END, MARKERS, START, completion, output, step
-from sottovoce_router import ColdStop
+from server.stubs import END, LEDGER_BYTES, MARKERS, START, completion, output, step
+from sottovoce_router import CAUSE_NAMES
 from sottovoce_server.tally import Tally
 
 
@@ -75,29 +75,52 @@ def test_confidences_of_choices_not_of_forced_steps() -> None:
         step(13, None, p_max=0.9),
     ]  # fmt: skip
     counts.watch(output("chatcmpl-a", done))
-    assert counts.confidences() == [0.25, 1.0]
+    assert counts.confidences().tolist() == [0.25, 1.0]
+    assert tally().confidences().tolist() == []
 
 
-@pytest.mark.parametrize(
-    ("entropies", "cold_stop", "reason"),
-    [
-        ([1.0, 0.001, 0.001, 0.002], ColdStop(0.01, 3), "cold_stop"),
-        ([0.001, 0.001, 1.0, 0.0], ColdStop(0.01, 3), "budget"),
-        ([0.001, 0.001, 0.001, 0.0], ColdStop(0.01, 0), "budget"),
-        ([0.02, 0.02, 0.02, 0.0], ColdStop(0.01, 2), "budget"),
-    ],
-)
-def test_what_forced_an_end(entropies: list[float], cold_stop: ColdStop, reason: str) -> None:
-    """A marker of two tokens is one end."""
+@pytest.mark.parametrize("reason", CAUSE_NAMES.values())
+def test_what_forced_an_end(reason: str) -> None:
+    """A marker of two tokens is one end, though a budget forces each of them anew."""
     counts = tally()
-    done = completion(0, [11, 12, 13, 4, 5])
-    routes = ("soft", "discrete", "soft", "forced", "forced")
+    done = completion(0, [11, 12, 13, 4, 5, 14])
+    routes = ("soft", "discrete", "soft", "forced", "forced", None)
+    causes = (None, None, None, reason, "budget", None)
     done.routing = [
-        step(token, route, entropy=entropy)
-        for token, route, entropy in zip(done.token_ids, routes, [*entropies, 0.0], strict=True)
+        step(token, route, cause=cause)
+        for token, route, cause in zip(done.token_ids, routes, causes, strict=True)
     ]
     counts.watch(output("chatcmpl-a", done))
-    assert counts.forced_closes(cold_stop) == {reason: 1}
+    counts.watch(output("chatcmpl-a", completion(1, [11, END], ["soft", "discrete"])))
+    assert counts.forced_closes() == {reason: 1}
+
+
+def test_replays_are_counted_in_every_phase() -> None:
+    counts = tally()
+    done = completion(0, [11, END, 12, 13])
+    done.routing = [
+        step(11, is_replayed=True), step(END, "forced"), step(12, None, is_replayed=True),
+        step(13, None),
+    ]  # fmt: skip
+    counts.watch(output("chatcmpl-a", done))
+    assert counts.num_replays() == 2
+
+
+def test_a_choice_holds_the_ledger_while_it_lives() -> None:
+    """From its first thinking step to its end, or the request's."""
+    told: list[int] = []
+    counts = tally(num_per_prompt=3, hold=told.append)
+    counts.watch(output("chatcmpl-a", completion(0, [11], [None])))
+    assert told == []
+    counts.watch(output("chatcmpl-a", completion(0, [11, 12], ["soft", "soft"])))
+    counts.watch(output("chatcmpl-a", completion(1, [11], ["soft"])))
+    counts.watch(output("chatcmpl-a", completion(2, [11], ["soft"], "stop")))
+    assert told == [LEDGER_BYTES, LEDGER_BYTES, LEDGER_BYTES, -LEDGER_BYTES]
+    counts.watch(output("chatcmpl-a", completion(0, [END], ["forced"], "length")))
+    assert told[4:] == [-LEDGER_BYTES]
+    counts.let_go()
+    counts.let_go()
+    assert told[5:] == [-LEDGER_BYTES], "the choice that hung up"
 
 
 def test_nothing_seen_nothing_claimed() -> None:

@@ -13,6 +13,7 @@ from ..layout import (
     MAX_TERMS,
     MAX_TOP_N,
     RECORD_EXTRA,
+    Cause,
     FloatParam,
     IntParam,
     Phase,
@@ -32,6 +33,9 @@ _T, _TOP_P = int(FloatParam.TEMPERATURE), int(FloatParam.TOP_P)
 _MIN_P, _COLD_H = int(FloatParam.MIN_P), int(FloatParam.COLD_ENTROPY)
 _PHASE, _COLD, _FORCING = int(State.PHASE), int(State.COLD_COUNT), int(State.FORCING)
 _BUDGET, _SWITCHES = int(IntParam.SWITCH_BUDGET), int(State.SWITCHES)
+_VECTOR, _ALL = int(IntParam.VECTOR_ROW), int(IntParam.ALL_PHASES)
+_BY_BUDGET, _BY_COLD = int(Cause.BUDGET), int(Cause.COLD_STOP)
+_BY_SWITCHES, _BY_MIN = int(Cause.SWITCH_BUDGET), int(Cause.MIN_ANSWER)
 _BEFORE, _THINK, _ANSWER = int(Phase.BEFORE), int(Phase.THINK), int(Phase.ANSWER)
 _SOFT, _DISCRETE, _FORCED = int(Route.SOFT), int(Route.DISCRETE), int(Route.FORCED)
 
@@ -75,6 +79,7 @@ def _mixture(
 ) -> int:
     """The filters on softmax(z / T), then renormalised; a special token stays only as the first.
 
+    Of a mixture of the whole vocabulary they are a part, and not renormalised.
     Returns how many components there are; `kept` and `w` get them, the best first.
     """
     top_k = ints[_TOP_K] if ints[_TOP_K] > 0 else MAX_TOP_N
@@ -90,8 +95,9 @@ def _mixture(
             kept[n], w[n] = ids[i], p
             total += p
             n += 1
-    for i in range(n):
-        w[i] /= total
+    if ints[_VECTOR] < 0:
+        for i in range(n):
+            w[i] /= total
     while n > 0 and w[n - 1] == 0:  # too small for a float32
         n -= 1
     return n
@@ -116,13 +122,33 @@ def _record(
 
 
 @njit()
+def _cause(
+    cold: int,
+    index: int,
+    is_budgeted: bool,
+    ints: NDArray[np.int32],
+    state: NDArray[np.int32],
+) -> int:
+    """What ends thinking at this step, 0 if nothing does."""
+    if state[_PHASE] != _THINK:
+        return 0
+    if 0 < ints[_COLD_STEPS] <= cold:
+        return _BY_COLD
+    if 0 < ints[_BUDGET] <= state[_SWITCHES]:
+        return _BY_SWITCHES
+    if is_budgeted:
+        return _BY_BUDGET
+    return _BY_MIN if index >= ints[_CLOSE_AT] else 0
+
+
+@njit()
 def _answer(state: NDArray[np.int32]) -> None:
     state[:] = 0
     state[_PHASE] = _ANSWER
 
 
 @njit()
-def _think(
+def _act(
     top: NDArray[np.float32],
     ids: NDArray[np.int32],
     sum_raw: float,
@@ -149,23 +175,25 @@ def _think(
     out_ids: NDArray[np.int64],
     out_values: NDArray[np.float32],
 ) -> int:
-    """One thinking step: ledger entry, record and state; returns the recorded token."""
-    has_some = top[0] > _NEG_INF
+    """One step of a policy: ledger entry and state, and a record of thinking; returns the token."""
+    has_some, is_thinking = top[0] > _NEG_INF, state[_PHASE] == _THINK
     p_max = 1.0 / max(sum_raw if ints[_RAW] == 1 else sum_mix, 1.0)
     if not has_some:
         p_max, entropy = 0.0, 0.0
-    cold = state[_COLD] + 1 if has_some and entropy < floats[_COLD_H] else 0
-    forcing, route, n = state[_FORCING], _DISCRETE, 0
+    is_cold = has_some and is_thinking and entropy < floats[_COLD_H]
+    cold = state[_COLD] + 1 if is_cold else 0
+    forcing, route, n, num_kept = state[_FORCING], _DISCRETE, 0, 0
     index = position - ints[_PROMPT]
     if has_some:
-        n = _mixture(top, ids, sum_mix, ints, floats, special, stops, kept, w)
-        # A budget that is writing the end marker is early enough, and would be cut off.
-        is_late = index >= ints[_CLOSE_AT] and top[0] < FORCED_LOGIT
-        has_switched = 0 < ints[_BUDGET] <= state[_SWITCHES]
-        if forcing > 0 or is_late or has_switched or 0 < ints[_COLD_STEPS] <= cold:
+        n = num_kept = _mixture(top, ids, sum_mix, ints, floats, special, stops, kept, w)
+        is_budgeted = top[0] >= FORCED_LOGIT
+        cause = _cause(cold, index, is_budgeted, ints, state)
+        out_ids[1] += 0 if forcing > 0 else cause
+        # The budget writes a marker of its own, which another cause would cut off.
+        if forcing > 0 or (cause > 0 and cause != _BY_BUDGET):
             token, route = end[forcing], _FORCED
             forcing += 1
-        elif top[0] >= FORCED_LOGIT:
+        elif is_budgeted:
             token, route = ids[0], _FORCED
         else:
             is_soft, token, m = choose(
@@ -196,9 +224,16 @@ def _think(
         _answer(state)
     if route == _SOFT:
         at = index * ints[_WIDTH]
-        entry_ids[at : at + n], entry_weights[at : at + n] = kept[:n], w[:n]
-        counts[index] = n
-    _record(route, p_max, entropy, kept, w, n, out_ids, out_values)
+        if ints[_VECTOR] >= 0:  # the mixture is a vector; here is what the policy adds to it
+            has_own = n > num_kept
+            entry_ids[at] = kept[num_kept] if has_own else 0
+            entry_weights[at] = w[num_kept] if has_own else 0.0
+            counts[index] = -1
+        else:
+            entry_ids[at : at + n], entry_weights[at : at + n] = kept[:n], w[:n]
+            counts[index] = n
+    if is_thinking:
+        _record(route, p_max, entropy, kept, w, n, out_ids, out_values)
     return token
 
 
@@ -242,10 +277,13 @@ def decide_rows(
             continue
         index, ledger_row, token = position - p[_PROMPT], p[_ROW], sampled[row]
         counts[ledger_row, index] = 0
-        if state[slot, _PHASE] == _THINK:
+        if position == prefill_lens[slot] and index > 0:
+            record_ids[row, 1] = 8
+        phase = state[slot, _PHASE]
+        if phase == _THINK or p[_ALL] == 1:
             mass, x = sum_mix[row, 0], sum_xmix[row, 0]
             entropy = max(math.log(mass) - x / mass, 0.0) if mass > 0 else 0.0
-            token = _think(
+            token = _act(
                 top_logits[row, 0], top_ids[row, 0], sum_raw[row, 0], mass, entropy, token,
                 seeds[slot], position, p, floats[slot], stop_ids[slot], state[slot],
                 state_floats[slot], start, end, natural_end, special, kept, w, fed,
@@ -253,8 +291,8 @@ def decide_rows(
                 counts[ledger_row], record_ids[row], record_values[row],
             )  # fmt: skip
             sampled[row] = token
-            if _ends_with(tokens[slot], position, token, natural_end):
-                _answer(state[slot])
-        elif state[slot, _PHASE] == _BEFORE and _ends_with(tokens[slot], position, token, start):
+        if phase == _THINK and _ends_with(tokens[slot], position, token, natural_end):
+            _answer(state[slot])
+        elif phase == _BEFORE and _ends_with(tokens[slot], position, token, start):
             state[slot, _PHASE] = _THINK
         ledger_state[ledger_row, index] = state[slot]

@@ -9,6 +9,7 @@ from ..engine.jit import njit
 from ..layout import IntParam, Policy
 
 _NONE, _POLICY = int(Policy.NONE), int(IntParam.POLICY)
+_VECTOR = int(IntParam.VECTOR_ROW)
 _ROW, _WIDTH, _PROMPT = int(IntParam.LEDGER_ROW), int(IntParam.WIDTH), int(IntParam.PROMPT_LEN)
 
 
@@ -26,13 +27,16 @@ def find_soft(
     hits: NDArray[np.int64],
     hit_ids: NDArray[np.int64],
     hit_weights: NDArray[np.float32],
-) -> tuple[int, int]:
+    hit_vectors: NDArray[np.int64],
+    hit_shares: NDArray[np.float32],
+) -> tuple[int, int, int]:
     """List the soft tokens of a batch with their components, as rows of this vocabulary shard.
 
-    Padding, and a row of another shard, has weight 0. Returns how many soft tokens there are, and
-    the largest number of components.
+    Padding, and a row of another shard, has weight 0. A mixture of the whole vocabulary has its
+    vector and that one's share, any other -1. Returns how many soft tokens there are, the largest
+    number of components, and the number of vectors.
     """
-    num_hits, widest = 0, 0
+    num_hits, widest, num_vectors = 0, 0, 0
     for b in range(slot_ids.shape[0]):
         p = ints[slot_ids[b]]
         if p[_POLICY] == _NONE:
@@ -42,14 +46,20 @@ def find_soft(
         first = starts[b] + max(p[_PROMPT] - positions[starts[b]], 0)
         for t in range(first, starts[b + 1]):
             index = positions[t] - p[_PROMPT]
-            if counts[row, index] == 0:
+            count = abs(counts[row, index])
+            if count == 0:
                 continue
+            hit_vectors[num_hits] = -1
+            if counts[row, index] < 0:
+                hit_vectors[num_hits] = p[_VECTOR] + index
+                hit_shares[num_hits] = 1 - weights[row, index * n]
+                num_vectors += 1
             for j in range(hit_ids.shape[1]):
-                local = ids[row, index * n + j] - vocab_start if j < counts[row, index] else -1
+                local = ids[row, index * n + j] - vocab_start if j < count else -1
                 inside = 0 <= local < vocab_rows
                 hit_ids[num_hits, j] = local if inside else 0
                 hit_weights[num_hits, j] = weights[row, index * n + j] if inside else 0.0
             hits[num_hits] = t
             num_hits += 1
-            widest = max(widest, counts[row, index])
-    return num_hits, widest
+            widest = max(widest, count)
+    return num_hits, widest, num_vectors
