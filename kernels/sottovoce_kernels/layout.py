@@ -48,6 +48,7 @@ class Route(IntEnum):
     SOFT = 1
     DISCRETE = 2
     FORCED = 3
+    LATENT = 4  # a step fed by a vector of the model's own, which `decide` knows nothing of
 
 
 class IntParam(IntEnum):
@@ -167,8 +168,9 @@ class Confidence:
 class Record:
     """What a step did, in the shape of vLLM's log-probability rows, to ride beside them.
 
-    Column 0: route + 8 * number of alternatives, p_max. Column 1: 0, entropy in nats. Then the
-    alternatives: id, weight. Last column: minus the number of columns, 0 (no real id is negative).
+    Column 0: route + 8 * number of alternatives, p_max. Column 1: layers skipped by the position
+    whose logits these are, entropy in nats. Then the alternatives: id, weight. Last column: minus the
+    number of columns, 0 (no real id is negative).
     """
 
     ids: torch.Tensor  # int64 [B, RECORD_EXTRA + trace width]

@@ -12,31 +12,12 @@ from sottovoce_kernels import LedgerTensors
 from sottovoce_kernels.layout import NUM_STATE
 
 
-class Ledger:
-    """Rows of soft inputs, owned by request ids."""
+class Rows:
+    """Rows handed out by request id."""
 
-    def __init__(
-        self, num_rows: int, num_positions: int, num_entries: int, device: torch.device
-    ) -> None:
-        # Uninitialised, so that a CPU commits only the pages it comes to use: a position is
-        # written by the step that makes it before anything reads it.
-        def empty(*shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
-            return torch.empty(shape, dtype=dtype, device=device)
-
-        self.tensors = LedgerTensors(
-            ids=empty(num_rows, num_entries),
-            weights=empty(num_rows, num_entries, dtype=torch.float32),
-            counts=empty(num_rows, num_positions),
-            state=empty(num_rows, num_positions, NUM_STATE),
-        )
+    def __init__(self, num_rows: int) -> None:
         self._free = list(range(num_rows - 1, -1, -1))
         self._rows: dict[str, int] = {}
-
-    @property
-    def num_bytes(self) -> int:
-        """Bytes reserved."""
-        t = self.tensors
-        return sum(x.numel() * x.element_size() for x in (t.ids, t.weights, t.counts, t.state))
 
     def __contains__(self, req_id: str) -> bool:
         return req_id in self._rows
@@ -54,3 +35,30 @@ class Ledger:
         row = self._rows.pop(req_id, None)
         if row is not None:
             self._free.append(row)
+
+
+class Ledger(Rows):
+    """Rows of soft inputs, owned by request ids."""
+
+    def __init__(
+        self, num_rows: int, num_positions: int, num_entries: int, device: torch.device
+    ) -> None:
+        super().__init__(num_rows)
+
+        # Uninitialised, so that a CPU commits only the pages it comes to use: a position is
+        # written by the step that makes it before anything reads it.
+        def empty(*shape: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
+            return torch.empty(shape, dtype=dtype, device=device)
+
+        self.tensors = LedgerTensors(
+            ids=empty(num_rows, num_entries),
+            weights=empty(num_rows, num_entries, dtype=torch.float32),
+            counts=empty(num_rows, num_positions),
+            state=empty(num_rows, num_positions, NUM_STATE),
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes reserved."""
+        t = self.tensors
+        return sum(x.numel() * x.element_size() for x in (t.ids, t.weights, t.counts, t.state))

@@ -16,6 +16,7 @@ ROUTE_NAMES: dict[int, str] = {
     int(Route.SOFT): "soft",
     int(Route.DISCRETE): "discrete",
     int(Route.FORCED): "forced",
+    int(Route.LATENT): "latent",
 }
 
 
@@ -27,6 +28,7 @@ class Step(NamedTuple):
     p_max: float
     entropy: float  # nats
     alternatives: tuple[tuple[int, float], ...] = ()  # (token id, weight)
+    num_skipped: int = 0  # layers that the position before the token skipped
 
 
 def attach(user: LogprobsTensors | None, record: Record, sampled: Any) -> LogprobsTensors:
@@ -70,7 +72,7 @@ def decode(token_id: int, raw: list[Any], is_traced: bool = True) -> Step:
     ids, values = raw
     route, width = ids[0] % 8, ids[0] // 8 if is_traced else 0
     alternatives = tuple(zip(ids[2 : 2 + width], values[2 : 2 + width], strict=True))
-    return Step(token_id, ROUTE_NAMES.get(route), values[0], values[1], alternatives)
+    return Step(token_id, ROUTE_NAMES.get(route), values[0], values[1], alternatives, ids[1])
 
 
 def width(trace_top_n: int) -> int:
