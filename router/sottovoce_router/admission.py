@@ -33,7 +33,7 @@ def admit(request: Any, capabilities: Capabilities) -> None:
     params = parse(extra, manifest=capabilities.shortcuts)
     if params.policy == "observe" and not params.min_answer_tokens and capabilities.refusal:
         return
-    if params.policy is None and params.shortcuts is None:
+    if not params.needs_plugin:
         return
     stamp: dict[str, Any] = {"params": params.as_dict()}
     if params.shortcuts is not None:

@@ -74,6 +74,11 @@ class RoutingParams:
         return self.mode != "explicit" and self.shortcuts is None
 
     @property
+    def needs_plugin(self) -> bool:
+        """Whether the engine has anything to do for this request that vLLM alone does not."""
+        return self.policy is not None or self.shortcuts is not None
+
+    @property
     def spec(self) -> PolicySpec:
         """The policy; only for parameters that have one."""
         assert self.policy is not None

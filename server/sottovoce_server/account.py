@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .metrics import Metrics
+from .metrics import SHORTCUTS, Metrics
 from .render import effective_params
 from .savings import Window, estimate
 from .tally import Tally
@@ -24,6 +24,7 @@ class Account:
         """Enter a request that ended, with whatever it did until then."""
         params = effective_params(translation.params, tally)
         policy = params.policy if params.is_soft_capable else None
+        policy = policy if params.shortcuts is None else SHORTCUTS
         self._metrics.count_request(params.mode, policy, outcome)
         closes = tally.forced_closes(translation.params.cold_stop)
         self._metrics.count_work(tally.usage(), closes)

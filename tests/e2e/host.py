@@ -105,7 +105,10 @@ def _result(outputs: list[Any]) -> Result:
 def _choice(chunks: list[Any]) -> Choice:
     tokens = tuple(token for chunk in chunks for token in chunk.token_ids)
     record = [step for chunk in chunks for step in getattr(chunk, "routing", None) or []]
-    steps = [Step(s.token_id, s.route, s.p_max, s.entropy, dict(s.alternatives)) for s in record]
+    steps = [
+        Step(s.token_id, s.route, s.p_max, s.entropy, dict(s.alternatives), s.num_skipped)
+        for s in record
+    ]
     assert [step.token for step in steps] in ([], list(tokens))
     rows = [row for chunk in chunks for row in chunk.logprobs or []]
     logprobs = [{i: entry.logprob for i, entry in row.items()} for row in rows]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +33,30 @@ def _random_shortcuts(model: Any, variant: Variant, seed: int) -> Shortcuts:
     return shortcuts
 
 
-@dataclass(frozen=True)
 class Shortcut:
     """A model's directory, and what the reference makes of it."""
 
-    path: Path
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tokenizer: Any = PreTrainedTokenizerFast.from_pretrained(path)
+        self.end = self.tokenizer.convert_tokens_to_ids("</think>")
+
+    @functools.cached_property
+    def _student(self) -> tuple[Any, Shortcuts]:
+        model = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32)
+        shortcuts, _ = read_weights(self.path / "shortcuts", model)
+        return model, shortcuts
 
     def reference(self, depth: float | None) -> Reference:
         """The student at the start of a sequence, as its files hold it."""
-        model = AutoModelForCausalLM.from_pretrained(self.path, dtype=torch.float32)
-        shortcuts, _ = read_weights(self.path / "shortcuts", model)
-        return Reference(model, shortcuts, depth)
-
-    def tokenizer(self) -> Any:
-        return PreTrainedTokenizerFast.from_pretrained(self.path)
+        return Reference(*self._student, depth)
 
     def prompt(self, content: str) -> tuple[int, ...]:
         """A question, its thinking opened."""
-        chat = [{"role": "user", "content": content}]
-        ids = self.tokenizer().apply_chat_template(chat, add_generation_prompt=True)
-        return tuple(ids["input_ids"])
+        text = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": content}], add_generation_prompt=True, tokenize=False
+        )
+        return tuple(self.tokenizer(text, add_special_tokens=False).input_ids)
 
 
 def tiny(root: Path, write: Callable[..., Path], variant: Variant = BOTH) -> Shortcut:

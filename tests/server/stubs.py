@@ -31,6 +31,9 @@ def engine_config(**changes: Any) -> Any:
         max_model_len=512,
         get_diff_sampling_param=dict,
         get_num_layers=lambda parallel_config: 2,
+        architecture="LlamaForCausalLM",
+        quantization=None,
+        model="no-such-folder",
     )
     fields = {
         "reasoning_config": REASONING,
