@@ -29,7 +29,7 @@ def _random_shortcuts(model: Any, variant: Variant, seed: int) -> Shortcuts:
         if "feedback.norm.weight" in name:
             torch.nn.init.normal_(parameter, 1.0, 0.1, generator)
         if name.endswith("out.weight") and "routers" in name:
-            parameter *= 8
+            parameter *= 2
     return shortcuts
 
 
