@@ -24,13 +24,15 @@ class Sampling:
     max_tokens: int | None = 50
     all_stop_token_ids: set[int] = field(default_factory=set)
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    repetition_detection: Any = None
     temperature: float = 0.6
 
 
-def request(sampling: Any, embeds: Any = None) -> Any:
+def request(sampling: Any, embeds: Any = None, last: int = 7) -> Any:
     """A request with a prompt of 20 tokens."""
     return SimpleNamespace(
-        sampling_params=sampling, prompt_token_ids=[7] * 20, prompt_embeds=embeds
+        sampling_params=sampling, prompt_token_ids=[7] * 19 + [last], prompt_embeds=embeds
     )
 
 
