@@ -236,6 +236,7 @@ class ModelCard(_Wire):
     max_model_len: int | None = None  # tokens
     reasoning_modes: tuple[str, ...] = ()
     routing_defaults: Mapping[str, Any] = Field(default_factory=dict)
+    shortcuts: Mapping[str, Any] | None = None  # `steps`, `depth`, `trained_steps`
 
 
 class ModelList(_Wire):

@@ -91,7 +91,7 @@ def block_keys(request: Any, end: int) -> tuple[Any, ...]:
         end: the position behind the block's last.
     """
     params = _stamped(request.sampling_params)
-    if params is None or params["mode"] == "explicit" and params["shortcuts"] is None:
+    if params is None or (params["mode"] == "explicit" and params["shortcuts"] is None):
         return ()
     if end > request.num_prompt_tokens:
         return (("sottovoce", request.request_id),)

@@ -39,7 +39,11 @@ _WINDOW_UNITS = {
 def _mode_policies() -> list[tuple[str, str]]:
     """An explicit request has no policy, traced or not."""
     routed = [(spec.mode, name) for name, spec in POLICIES.items() if spec.mode != "explicit"]
-    return [("explicit", NO_POLICY), *((mode, SHORTCUTS) for mode in ("explicit", "latent")), *routed]
+    return [
+        ("explicit", NO_POLICY),
+        *((mode, SHORTCUTS) for mode in ("explicit", "latent")),
+        *routed,
+    ]
 
 
 class Metrics:
@@ -90,7 +94,7 @@ class Metrics:
         self._switches = self._counter("switches", "Changes between soft and discrete steps.")
         says = "Ends of thinking forced in soft or traced requests, by what forced them."
         self._closes = self._counter("forced_closes", says, reason=CLOSE_REASONS)
-        says = "Layers of generated tokens, run or skipped."
+        says = "Layers of generated positions, run or skipped."
         self._layers = self._counter("layer_executions", says, kind=("run", "skipped"))
         says = "Reasoning tokens of a finished choice, by arm of its request."
         arms = (*ARMS, NO_ARM)

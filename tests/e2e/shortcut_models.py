@@ -1,4 +1,8 @@
-"""Tiny random models with random shortcuts: routers whose w is anywhere between 0 and 1."""
+"""Tiny random models with random shortcuts: routers whose w is anywhere between 0 and 1.
+
+Latent inputs have a large mean and vary little, for a reason that `models.py` gives: fed back through
+independent random weights, a rounding error doubles with every step.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +31,9 @@ def _random_shortcuts(model: Any, variant: Variant, seed: int) -> Shortcuts:
         std = 0.5 if "routers" in name else 0.1
         torch.nn.init.normal_(parameter, 0.0, std, generator)
         if "feedback.norm.weight" in name:
-            torch.nn.init.normal_(parameter, 1.0, 0.1, generator)
+            torch.nn.init.normal_(parameter, 0.15, 0.01, generator)
+        if "feedback.norm.bias" in name:
+            torch.nn.init.normal_(parameter, 0.0, 1.0, generator)
         if name.endswith("out.weight") and "routers" in name:
             parameter *= 2
     return shortcuts

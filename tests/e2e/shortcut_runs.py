@@ -48,9 +48,7 @@ def _hold_choice(position: Position, token: int) -> None:
     assert logits.max() - logits[token] < TOLERANCE, "not the best token, nor tied with it"
 
 
-def follow(
-    model: Shortcut, asked: Asked, choice: Choice, is_greedy: bool = True
-) -> list[Position]:
+def follow(model: Shortcut, asked: Asked, choice: Choice, is_greedy: bool = True) -> list[Position]:
     """Fail unless every step is what the reference makes of the steps before it."""
     tokens, steps = choice.token_ids, asked.steps
     assert len(tokens) == asked.num_tokens

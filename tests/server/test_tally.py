@@ -136,9 +136,7 @@ def latent_choice(counts: Tally, routes: list[str | None]) -> None:
         found = completion(0, tokens[part], finish_reason="stop")
         found.routing = [
             step(token, route, num_skipped=number)
-            for token, route, number in zip(
-                tokens[part], routes[part], skipped[part], strict=True
-            )
+            for token, route, number in zip(tokens[part], routes[part], skipped[part], strict=True)
         ]
         counts.watch(output("chatcmpl-a", found))
 

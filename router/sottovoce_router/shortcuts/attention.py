@@ -30,7 +30,8 @@ def rows_of(starts: Indices, counts: Indices) -> Indices:
     """The rows of requests that begin at `starts` and have `counts` rows each."""
     ends = counts.cumsum()
     within = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
-    return np.repeat(starts, counts).astype(np.int64) + within
+    found: Indices = np.repeat(starts, counts).astype(np.int64) + within
+    return found
 
 
 def _narrowed(batch: InputBatch, requests: Indices, rows: torch.Tensor) -> InputBatch:

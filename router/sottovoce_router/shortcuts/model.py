@@ -39,10 +39,7 @@ def _build_student(base: type[Any], vllm_config: Any, layers: Any) -> Any:
 
 def _check(vllm_config: Any, manifest: Manifest, layers: Any) -> None:
     compilation, config = vllm_config.compilation_config, vllm_config.model_config.hf_config
-    if (
-        compilation.mode != CompilationMode.NONE
-        or compilation.cudagraph_mode != CUDAGraphMode.NONE
-    ):
+    if compilation.mode != CompilationMode.NONE or compilation.cudagraph_mode != CUDAGraphMode.NONE:
         raise PluginError("shortcuts run uncompiled, without CUDA graphs; add --enforce-eager")
     found = config.num_hidden_layers, config.hidden_size
     if found != (manifest.num_layers, manifest.width):

@@ -31,7 +31,8 @@ class Part:
     @property
     def last_rows(self) -> Indices:
         """Each request's last row, counted within the part."""
-        return self.attention.batch.query_start_loc_np[1 : len(self.requests_np) + 1] - 1
+        found: Indices = self.attention.batch.query_start_loc_np[1 : len(self.requests_np) + 1] - 1
+        return found
 
 
 @dataclass(frozen=True)

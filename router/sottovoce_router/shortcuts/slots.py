@@ -30,7 +30,11 @@ class Stamp:
     def of(cls, stamp: Mapping[str, Any] | None) -> Stamp | None:
         """Out of admission's stamp; None where the request has no shortcuts."""
         params = None if stamp is None else stamp["params"]["shortcuts"]
-        return None if params is None or stamp is None else cls(**params, placeholder=stamp["placeholder"])
+        return (
+            None
+            if params is None or stamp is None
+            else cls(**params, placeholder=stamp["placeholder"])
+        )
 
 
 class ShortcutSlots:
@@ -49,7 +53,9 @@ class ShortcutSlots:
         # Preempted requests keep their rows while others run. Uninitialised, so that a CPU commits
         # only what it comes to use.
         self._rows = Rows(2 * num_slots)
-        self.latents = torch.empty(2 * num_slots, MAX_STEPS, manifest.width, dtype=dtype, device=device)
+        self.latents = torch.empty(
+            2 * num_slots, MAX_STEPS, manifest.width, dtype=dtype, device=device
+        )
         # Every layer's output at the last latent step that was read. A returning request reads all
         # of its steps again, so this need not outlive the slot.
         self.before = torch.empty(

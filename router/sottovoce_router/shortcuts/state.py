@@ -32,9 +32,7 @@ class ShortcutStateMixin(RoutedMixin):
         super().__init__(vllm_config, model, encoder_cache, device)
         base: Any = self
         self._student_table = EmbeddingTable.of(model.student, device)
-        self.shortcut_slots = ShortcutSlots(
-            base.max_num_reqs, model.manifest, base.dtype, device
-        )
+        self.shortcut_slots = ShortcutSlots(base.max_num_reqs, model.manifest, base.dtype, device)
         self._plan: Plan | None = None
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
@@ -77,9 +75,7 @@ class ShortcutStateMixin(RoutedMixin):
             return found
 
         def named(mappings: torch.Tensor) -> dict[str, torch.Tensor]:
-            found: dict[str, torch.Tensor] = build_slot_mappings_by_layer(
-                mappings, kv_cache_config
-            )
+            found: dict[str, torch.Tensor] = build_slot_mappings_by_layer(mappings, kv_cache_config)
             return found
 
         whole = Attention(build, named, input_batch, block_tables, slot_mappings)
