@@ -77,10 +77,17 @@ class TraceStep(_Wire):
 
     token_id: int  # the token recorded: of a soft step, the one of the largest weight
     token: str
-    route: str  # soft, discrete or forced
+    route: str  # soft, discrete, forced or latent
     p_max: float  # 0 to 1
     entropy: float  # nats
     alternatives: tuple[Alternative, ...] = ()
+
+
+class Shortcuts(_Wire):
+    """System-1.5 shortcuts."""
+
+    depth: float | None = None  # a layer whose router is above it is skipped; None: none is
+    steps: Count = 0  # latent steps before the text
 
 
 class RoutingSummary(_Wire):
@@ -91,6 +98,7 @@ class RoutingSummary(_Wire):
     threshold: float | None = None
     arm: str | None = None  # control, treatment, or in no experiment
     thinking_budget: int | None = None  # tokens, the request's own or its effort's
+    shortcuts: Shortcuts | None = None  # of a request that had them
     trace: tuple[TraceStep, ...] = ()  # of responses and messages, which have no choices
 
 
@@ -101,6 +109,7 @@ class UsageDetails(_Wire):
     soft_steps: Count = 0
     discrete_steps: Count = 0
     forced_steps: Count = 0
+    latent_steps: Count = 0  # before the first token, which no text is of
     switches: Count = 0  # between soft and discrete
     layers_run: Count = 0
     layers_skipped: Count = 0
@@ -228,6 +237,7 @@ class ModelCard(_Wire):
     max_model_len: int | None = None  # tokens
     reasoning_modes: tuple[str, ...] = ()
     routing_defaults: Mapping[str, Any] = Field(default_factory=dict)
+    shortcuts: Mapping[str, Any] | None = None  # `steps`, `depth`, `trained_steps`
 
 
 class ModelList(_Wire):

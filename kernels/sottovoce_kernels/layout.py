@@ -48,6 +48,7 @@ class Route(IntEnum):
     SOFT = 1
     DISCRETE = 2
     FORCED = 3
+    LATENT = 4  # a step fed by a vector of the model's own, which `decide` knows nothing of
 
 
 class Cause(IntEnum):
@@ -185,8 +186,9 @@ class Record:
     """What a step did, in the shape of vLLM's log-probability rows, to ride beside them.
 
     Column 0: route + 8 * number of alternatives, p_max. Column 1: cause, + 8 at the first step after
-    a preemption; entropy in nats. Then the alternatives: id, weight. Last column: minus the number
-    of columns, 0 (no real id is negative).
+    a preemption, + 16 * the layers skipped by the position whose logits these are; entropy in nats.
+    Then the alternatives: id, weight. Last column: minus the number of columns, 0 (no real id is
+    negative).
     """
 
     ids: torch.Tensor  # int64 [B, RECORD_EXTRA + trace width]

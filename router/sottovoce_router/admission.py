@@ -7,6 +7,7 @@ from typing import Any
 from .capabilities import Capabilities
 from .errors import InvalidValueError
 from .params import BUDGET_KEY, REQUEST_KEYS, STAMP, RoutingParams, parse
+from .shortcuts.admission import check_shortcuts
 from .values import integer
 
 
@@ -31,23 +32,25 @@ def admit(request: Any, capabilities: Capabilities) -> None:
         sampling.extra_args = extra
     if not any(key in extra for key in REQUEST_KEYS):
         return
-    params = parse(extra)
+    params = parse(extra, manifest=capabilities.shortcuts)
     if params.policy == "observe" and not params.min_answer_tokens and capabilities.refusal:
         return
-    if params.policy is None:
+    if not params.needs_plugin:
         return
-    _shorten(request, params, capabilities)
-    capabilities.check(params, sampling)
+    stamp: dict[str, Any] = {"params": params.as_dict()}
+    if params.shortcuts is not None:
+        stamp["placeholder"] = check_shortcuts(request, params.shortcuts, capabilities)
+    if params.policy is not None:
+        _shorten(request, params, capabilities)
+        capabilities.check(params, sampling)
     # The record rides on the log-probability channel, which opens only for who asks for logprobs.
     hides_logprobs = sampling.num_logprobs is None
     if hides_logprobs:
         sampling.logprobs = 0
     rest = {key: value for key, value in extra.items() if key not in REQUEST_KEYS}
-    stamp = {
-        "params": params.as_dict(),
-        "hides_logprobs": hides_logprobs,
-        "ledger_bytes": capabilities.bytes_of(params, sampling.max_tokens or 0),
-    }
+    stamp["hides_logprobs"] = hides_logprobs
+    if params.policy is not None:
+        stamp["ledger_bytes"] = capabilities.bytes_of(params, sampling.max_tokens or 0)
     sampling.extra_args = {**rest, STAMP: stamp}
 
 
@@ -83,7 +86,29 @@ def _shorten(request: Any, params: RoutingParams, capabilities: Capabilities) ->
         sampling.max_tokens = min(sampling.max_tokens, room)
 
 
-def is_soft_capable(sampling: Any) -> bool:
-    """Whether a stamped request may feed soft inputs."""
+def _stamped(sampling: Any) -> dict[str, Any] | None:
     stamp = (sampling.extra_args or {}).get(STAMP) if sampling is not None else None
-    return stamp is not None and stamp["params"]["mode"] != "explicit"
+    return None if stamp is None else stamp["params"]
+
+
+def shortcuts_of(sampling: Any) -> dict[str, Any] | None:
+    """The shortcuts of a stamped request; None where it has none."""
+    params = _stamped(sampling)
+    return None if params is None else params["shortcuts"]
+
+
+def block_keys(request: Any, end: int) -> tuple[Any, ...]:
+    """What the hash of a stamped request's cache block needs besides its tokens.
+
+    A block that may hold soft or latent inputs, or what skipped layers left, is its request's own;
+    the student's prompts are shared among themselves, for no prompt skips a layer.
+
+    Args:
+        end: the position behind the block's last.
+    """
+    params = _stamped(request.sampling_params)
+    if params is None or (params["mode"] == "explicit" and params["shortcuts"] is None):
+        return ()
+    if end > request.num_prompt_tokens:
+        return (("sottovoce", request.request_id),)
+    return () if params["shortcuts"] is None else (("sottovoce", "shortcuts"),)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from sottovoce_kernels.layout import NUM_STATE
 
 from .errors import InvalidValueError, PluginError, UnsupportedModeError
 from .params import RoutingParams
+from .shortcuts.manifest import Manifest, manifest_of
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -43,11 +45,34 @@ def marker_ids(config: VllmConfig) -> MarkerIds | None:
     )
 
 
-def _ours(config: VllmConfig) -> dict[str, Any]:
+def _ours(additional_config: Any) -> dict[str, Any]:
     """Our part of vLLM's `--additional-config`."""
-    extra = config.additional_config
+    extra = additional_config
     ours = extra.get("sottovoce") if isinstance(extra, dict) else None
     return ours or {}
+
+
+def serves_shortcuts(additional_config: Any) -> bool:
+    """Whether shortcut weights, where a model has them, are to be served."""
+    return bool(_ours(additional_config).get("shortcuts", True))
+
+
+@functools.lru_cache(maxsize=8)
+def placeholders_in(tokenizer: Any, markers: MarkerIds) -> tuple[int, ...]:
+    """Special tokens that may stand for a latent step in a request that they do not end, best first."""
+    added = getattr(tokenizer, "added_tokens_decoder", {})
+    special = {*tokenizer.all_special_ids, *(i for i in added if added[i].special)}
+    special -= {*markers.start, *markers.end, *markers.natural_end}
+    pad = tokenizer.pad_token_id
+    return tuple(sorted(special, key=lambda i: (i != pad, i)))
+
+
+def _placeholders(config: VllmConfig) -> tuple[int, ...]:
+    from vllm.tokenizers import cached_tokenizer_from_config
+
+    markers = marker_ids(config)
+    assert markers is not None
+    return placeholders_in(cached_tokenizer_from_config(config.model_config), markers)
 
 
 def ledger_rows(config: VllmConfig) -> int:
@@ -78,7 +103,7 @@ def _vector_bytes(config: VllmConfig) -> int:
 
 def _bytes(config: VllmConfig, key: str, default: float) -> float:
     """A size of ours, which is given in GiB."""
-    gib = _ours(config).get(key, default)
+    gib = _ours(config.additional_config).get(key, default)
     if not isinstance(gib, int | float) or not gib >= 0:
         raise PluginError(f"{key}: {gib!r} must be a number of GiB, 0 or more")
     return float(gib) * 2**30
@@ -99,6 +124,9 @@ class Capabilities:
     row_bytes: int = 0  # of a request in the ledger, without vectors
     vector_bytes: int = 0
     ledger_bytes: int = 0  # of all engines in parallel, on one rank of each
+    shortcuts: Manifest | None = None  # None: the model has none, or they are not served
+    placeholders: tuple[int, ...] = ()  # ids that may stand for a latent step
+    markers: MarkerIds | None = None
 
     @classmethod
     def from_config(cls, config: VllmConfig) -> Capabilities:
@@ -106,6 +134,8 @@ class Capabilities:
         positions, markers = ledger_positions(config), marker_ids(config)
         vectors, refusal = ledger_vectors(config), _refusal(config)
         num_ledgers = 0 if refusal else int(config.parallel_config.data_parallel_size)
+        is_on = refusal is None and serves_shortcuts(config.additional_config)
+        shortcuts = manifest_of(config.model_config, is_on)
         return cls(
             refusal=refusal,
             ledger_entries=positions * DEFAULT_LEDGER_TOP_N,
@@ -119,6 +149,9 @@ class Capabilities:
             ledger_bytes=num_ledgers
             * (ledger_rows(config) * positions * _LEDGER_BYTES + vectors * _vector_bytes(config)),
             has_anchors=markers is not None and len(markers.start) == len(markers.natural_end) == 1,
+            shortcuts=shortcuts,
+            placeholders=_placeholders(config) if shortcuts else (),
+            markers=markers,
         )
 
     @property
@@ -229,7 +262,7 @@ def _refusal(config: VllmConfig) -> str | None:
         return "is not served with KV cache transfer; drop --kv-transfer-config"
     if config.lora_config is not None:
         return "is not served with LoRA adapters, which may change embeddings; drop --enable-lora"
-    if not _ours(config).get("soft_modes", True):
+    if not _ours(config.additional_config).get("soft_modes", True):
         return "was turned off by additional_config; drop sottovoce.soft_modes from it"
     if config.parallel_config.enable_batch_sharded_sampling:
         return "is not served with batch-sharded sampling; drop --enable-batch-sharded-sampling"

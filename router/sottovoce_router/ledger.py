@@ -14,7 +14,32 @@ from sottovoce_kernels.layout import NUM_STATE
 from .spans import Spans
 
 
-class Ledger:
+class Rows:
+    """Rows handed out by request id."""
+
+    def __init__(self, num_rows: int) -> None:
+        self._free = list(range(num_rows - 1, -1, -1))
+        self._rows: dict[str, int] = {}
+
+    def __contains__(self, req_id: str) -> bool:
+        return req_id in self._rows
+
+    def row_of(self, req_id: str) -> int | None:
+        """The request's row, taking a free one the first time; None when there is none left."""
+        if req_id not in self._rows:
+            if not self._free:
+                return None
+            self._rows[req_id] = self._free.pop()
+        return self._rows[req_id]
+
+    def release(self, req_id: str) -> None:
+        """Give back the row of a request that has ended, if it has one."""
+        row = self._rows.pop(req_id, None)
+        if row is not None:
+            self._free.append(row)
+
+
+class Ledger(Rows):
     """Rows of soft inputs, owned by request ids."""
 
     def __init__(
@@ -33,6 +58,7 @@ class Ledger:
             num_vectors: positions of mixtures of the whole vocabulary, of `dtype`, for all requests
                 together; the vectors are as they are fed, so that a replay feeds the same.
         """
+        super().__init__(num_rows)
 
         # Uninitialised, so that a CPU commits only the pages it comes to use: a position is
         # written by the step that makes it before anything reads it.
@@ -47,8 +73,6 @@ class Ledger:
             vectors=empty(num_vectors + 1, hidden_size, dtype=dtype),
         )
         self._spans = Spans(num_vectors)
-        self._free = list(range(num_rows - 1, -1, -1))
-        self._rows: dict[str, int] = {}
 
     @property
     def num_bytes(self) -> int:
@@ -57,17 +81,6 @@ class Ledger:
         parts = (t.ids, t.weights, t.counts, t.state, t.vectors)
         return sum(x.numel() * x.element_size() for x in parts)
 
-    def __contains__(self, req_id: str) -> bool:
-        return req_id in self._rows
-
-    def row_of(self, req_id: str) -> int | None:
-        """The request's row, taking a free one the first time; None when there is none left."""
-        if req_id not in self._rows:
-            if not self._free:
-                return None
-            self._rows[req_id] = self._free.pop()
-        return self._rows[req_id]
-
     def vectors_of(self, req_id: str, num_positions: int) -> int | None:
         """The first of the request's vectors, one a generated position; None without room."""
         return self._spans.take(req_id, num_positions)
@@ -75,6 +88,4 @@ class Ledger:
     def release(self, req_id: str) -> None:
         """Give back what a request holds that has ended."""
         self._spans.release(req_id)
-        row = self._rows.pop(req_id, None)
-        if row is not None:
-            self._free.append(row)
+        super().release(req_id)

@@ -160,7 +160,8 @@ class RoutedMixin:
 
 def routed(base: type[ModelState], vllm_config: Any, model: Any) -> type[ModelState]:
     """The routed subclass of a model state, or the base where the engine is `explicit` only."""
-    if Capabilities.from_config(vllm_config).refusal:
+    capabilities = Capabilities.from_config(vllm_config)
+    if capabilities.refusal:
         return base
     if not EmbeddingTable.is_plain(model):
         raise PluginError(
@@ -168,4 +169,9 @@ def routed(base: type[ModelState], vllm_config: Any, model: Any) -> type[ModelSt
             "and routed cannot be served; start with --additional-config "
             """'{"sottovoce": {"soft_modes": false}}' for explicit alone"""
         )
-    return type(f"Routed{base.__name__}", (RoutedMixin, base), {})
+    mixin = RoutedMixin
+    if capabilities.shortcuts is not None:
+        from .shortcuts.state import ShortcutStateMixin
+
+        mixin = ShortcutStateMixin
+    return type(f"Routed{base.__name__}", (mixin, base), {})

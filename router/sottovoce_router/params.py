@@ -25,6 +25,8 @@ from .policies import (
     ColdStop,
     PolicySpec,
 )
+from .shortcuts.manifest import Manifest
+from .shortcuts.params import ShortcutParams, parse_shortcuts
 from .values import flag, integer, number, one_of, share, temperature
 
 REQUEST_KEYS = ("reasoning_mode", "routing", "shortcuts", "include_reasoning_trace")
@@ -65,11 +67,17 @@ class RoutingParams:
     switch_budget: int = 0  # 0: off
     min_answer_tokens: int = 0
     trace: bool = False
+    shortcuts: ShortcutParams | None = None
 
     @property
     def is_soft_capable(self) -> bool:
-        """Whether a step of this request may differ from ordinary decoding."""
-        return self.mode != "explicit"
+        """Whether a policy may make a step of this request soft."""
+        return self.mode != "explicit" and self.shortcuts is None
+
+    @property
+    def needs_plugin(self) -> bool:
+        """Whether the engine has anything to do for this request that vLLM alone does not."""
+        return self.policy is not None or self.shortcuts is not None
 
     @property
     def spec(self) -> PolicySpec:
@@ -103,7 +111,9 @@ class RoutingParams:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RoutingParams:
         """The inverse of `as_dict`."""
-        return cls(**{**data, "cold_stop": ColdStop(**data["cold_stop"])})
+        shortcuts = data["shortcuts"]
+        rest = {"shortcuts": None if shortcuts is None else ShortcutParams(**shortcuts)}
+        return cls(**{**data, "cold_stop": ColdStop(**data["cold_stop"]), **rest})
 
 
 def _cold_stop(value: Any) -> ColdStop:
@@ -193,23 +203,49 @@ def parse_routing(value: Any) -> dict[str, Any]:
     }
 
 
-def parse(request: Mapping[str, Any], defaults: Mapping[str, Any] = _NO_DEFAULTS) -> RoutingParams:
+def _with_shortcuts(
+    given: Mapping[str, Any], trace: bool, manifest: Manifest | None
+) -> RoutingParams:
+    value, mode = given["shortcuts"], given.get("reasoning_mode")
+    if manifest is None:
+        raise InvalidValueError(
+            "shortcuts", value, "needs a model with shortcut weights; leave it out"
+        )
+    if "routing" in given:
+        remedy = "is not served together with shortcuts; leave out one of them"
+        raise InvalidValueError("routing", given["routing"], remedy)
+    if mode is not None and one_of("reasoning_mode", mode, MODES) == "routed":
+        remedy = "is not served together with shortcuts; use explicit or latent, or leave it out"
+        raise InvalidValueError("reasoning_mode", mode, remedy)
+    table = _table("shortcuts", value)
+    _refuse_unknown("shortcuts", table, ["depth", "steps"])
+    shortcuts = parse_shortcuts(table, mode, manifest)
+    policy = "observe" if trace else None
+    return RoutingParams(
+        shortcuts.mode, policy, cold_stop=NO_COLD_STOP, trace=trace, shortcuts=shortcuts
+    )
+
+
+def parse(
+    request: Mapping[str, Any],
+    defaults: Mapping[str, Any] = _NO_DEFAULTS,
+    manifest: Manifest | None = None,
+) -> RoutingParams:
     """Read a request's routing keys; keys of others are left alone.
 
     Args:
         defaults: what `parse_routing` made of the defaults of soft modes, without a policy.
+        manifest: of the model's shortcuts, None where it has none.
 
     Raises:
         RoutingError: naming the key, the value and the remedy.
     """
     given = {key: request[key] for key in REQUEST_KEYS if request.get(key) is not None}
-    mode = one_of("reasoning_mode", given.get("reasoning_mode", "explicit"), MODES)
-    values = parse_routing(given.get("routing", {}))
     trace = flag("include_reasoning_trace", given.get("include_reasoning_trace", False))
     if "shortcuts" in given:
-        raise InvalidValueError(
-            "shortcuts", given["shortcuts"], "needs a model with shortcut weights; leave it out"
-        )
+        return _with_shortcuts(given, trace, manifest)
+    mode = one_of("reasoning_mode", given.get("reasoning_mode", "explicit"), MODES)
+    values = parse_routing(given.get("routing", {}))
     if mode == "explicit":
         if not values.keys() <= ALWAYS_READ:
             raise InvalidValueError(

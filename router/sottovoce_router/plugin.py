@@ -8,6 +8,7 @@ def register() -> None:
     from vllm.platforms import current_platform
 
     from . import cpu_compile, cpu_engine, cpu_process, seam
+    from .shortcuts import hooks
 
     seam.check_version()
     if current_platform.is_cpu():
@@ -15,3 +16,4 @@ def register() -> None:
         cpu_process.install()
         cpu_compile.install()
     seam.install()
+    hooks.install()

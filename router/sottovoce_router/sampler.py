@@ -102,18 +102,27 @@ class RoutedSampler(Sampler):  # type: ignore[misc] # vllm is Any to mypy
         sampled, processed = super().sample(
             logits, expanded_idx_mapping, idx_mapping, idx_mapping_np, pos, *args, **kwargs
         )
-        self._record = None
+        self._amend(sampled)
+        record = None
         if self._confidence is not None:
             trace_width = int(self._slots.trace_top_n[idx_mapping_np].max())
-            self._record = Record.empty(logits.shape[0], trace_width, logits.device)
+            record = Record.empty(logits.shape[0], trace_width, logits.device)
             decide(
                 self._confidence, sampled, expanded_idx_mapping, pos,
                 self.req_states.prefill_len.gpu, self.sampling_states.seeds.gpu,
                 self.req_states.all_token_ids.gpu, self._slots.tensors, self._ledger,
-                self._markers, self._record,
+                self._markers, record,
             )  # fmt: skip
             self._confidence = None
+        self._record = self._complete(record, logits)
         return sampled, processed
+
+    def _amend(self, sampled: torch.Tensor) -> None:
+        """Subclasses overwrite what rows record before they decide."""
+
+    def _complete(self, record: Record | None, logits: torch.Tensor) -> Record | None:
+        """Subclasses add to the record of a step with these logits, or make one."""
+        return record
 
     def __call__(self, logits: torch.Tensor, input_batch: InputBatch) -> SamplerOutput:
         """As the base, with the routing record appended to the log-probability rows."""

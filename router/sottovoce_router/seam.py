@@ -124,16 +124,15 @@ def hook_finish(module: ModuleType) -> None:
 
 
 def hook_block_hash(module: ModuleType) -> None:
-    """`vllm.v1.core.kv_cache_utils`: a block that may hold soft inputs is its request's own."""
+    """`vllm.v1.core.kv_cache_utils`: a block of what tokens do not tell has a key of its own."""
 
     def make(original: Any) -> Any:
         def generate(request: Any, start: int, end: int, start_mm_idx: int) -> Any:
-            from .admission import is_soft_capable
+            from .admission import block_keys
 
             keys, next_mm_idx = original(request, start, end, start_mm_idx)
-            if end > request.num_prompt_tokens and is_soft_capable(request.sampling_params):
-                keys = (*(keys or ()), ("sottovoce", request.request_id))
-            return keys, next_mm_idx
+            ours = block_keys(request, end)
+            return (*(keys or ()), *ours) if ours else keys, next_mm_idx
 
         return generate
 

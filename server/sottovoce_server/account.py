@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .metrics import Metrics
+from .metrics import SHORTCUTS, Metrics
 from .render import effective_params
 from .savings import Window, estimate
 from .tally import Tally
@@ -28,6 +28,7 @@ class Account:
         """Enter a request that ended, with whatever it did until then."""
         params = effective_params(translation.params, tally)
         policy = params.policy if params.is_soft_capable else None
+        policy = policy if params.shortcuts is None else SHORTCUTS
         self._metrics.count_request(params.mode, policy, outcome)
         tally.let_go()
         self._metrics.count_work(tally.usage(), tally.forced_closes(), tally.num_replays())

@@ -180,8 +180,12 @@ class _Context:
         self._server_sampling = config.model_config.get_diff_sampling_param()
         defaults = read_defaults(self.settings.routing_defaults)
         self._routing = parse_routing(defaults)
+        shortcuts = self.capabilities.shortcuts
         self.show_models = partial(
-            with_modes, modes=self.capabilities.modes, routing_defaults=defaults
+            with_modes,
+            modes=self.capabilities.modes,
+            routing_defaults=defaults,
+            shortcuts=None if shortcuts is None else shortcuts.as_card(),
         )
         self._shares = parse_shares(self.settings.effort_shares)
         self._markers = marker_ids(config)

@@ -24,7 +24,8 @@ from .savings import CONTROL, TREATMENT, Saving, Sums
 OUTCOMES = ("ok", "refused", "failed", "cancelled")
 ARMS = (CONTROL, TREATMENT)
 NO_ARM = NO_POLICY = "none"
-STEP_KINDS = ("soft", "discrete", "forced")
+SHORTCUTS = "shortcuts"  # the policy of requests that have them, in either of their modes
+STEP_KINDS = ("soft", "discrete", "forced", "latent")
 CLOSE_REASONS = tuple(CAUSE_NAMES.values())
 _LENGTHS = (0, *(2**k for k in range(4, 18)))  # tokens
 _CONFIDENCES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 0.999, 1.0)
@@ -53,7 +54,11 @@ def observe_all(histogram: Any, values: NDArray[np.float64]) -> None:
 def _mode_policies() -> list[tuple[str, str]]:
     """An explicit request has no policy, traced or not."""
     routed = [(spec.mode, name) for name, spec in POLICIES.items() if spec.mode != "explicit"]
-    return [("explicit", NO_POLICY), *routed]
+    return [
+        ("explicit", NO_POLICY),
+        *((mode, SHORTCUTS) for mode in ("explicit", "latent")),
+        *routed,
+    ]
 
 
 class Metrics:
@@ -100,14 +105,14 @@ class Metrics:
         self._rejections = self._counter("rejections", says, reason=[*sorted(CODES), OTHER_CODE])
 
     def _define_work(self) -> None:
-        says = "Thinking steps of soft or traced requests, by kind."
+        says = "Thinking steps of soft, latent or traced requests, by kind."
         self._steps = self._counter("steps", says, kind=STEP_KINDS)
         self._switches = self._counter("switches", "Changes between soft and discrete steps.")
         says = "Ends of thinking forced in soft or traced requests, by what forced them."
         self._closes = self._counter("forced_closes", says, reason=CLOSE_REASONS)
         says = "Soft or traced requests that came back from a preemption and read their ledger."
         self._replays = self._counter("replays", says)
-        says = "Layers of generated tokens, run or skipped."
+        says = "Layers of generated positions, run or skipped."
         self._layers = self._counter("layer_executions", says, kind=("run", "skipped"))
         says = "Reasoning tokens of a finished choice, by arm of its request."
         arms = (*ARMS, NO_ARM)
@@ -150,7 +155,7 @@ class Metrics:
         self.show_saving(Saving())
 
     def count_request(self, mode: str, policy: str | None, outcome: str) -> None:
-        """One request that ended; its policy is None in explicit mode."""
+        """One request that ended; its policy is None in explicit mode without shortcuts."""
         self._requests.labels(mode, policy or NO_POLICY, outcome).inc()
 
     def count_rejection(self, code: str) -> None:

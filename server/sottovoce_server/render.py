@@ -93,13 +93,14 @@ def effective_params(params: RoutingParams, tally: Tally) -> RoutingParams:
 
 def _routing(p: RoutingParams, translation: Translation) -> dict[str, Any]:
     reads_threshold = p.is_soft_capable and "threshold" in p.spec.reads
-    return {
+    found = {
         "mode": p.mode,
         "policy": p.policy if p.is_soft_capable else None,
         "threshold": p.threshold if reads_threshold else None,
         "arm": translation.arm,
         "thinking_budget": translation.thinking_budget,
     }
+    return found if p.shortcuts is None else {**found, "shortcuts": p.shortcuts.as_dict()}
 
 
 def render_lines(lines: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
@@ -118,10 +119,16 @@ def _render_line(line: bytes, change: Callable[[dict[str, Any]], None]) -> bytes
     )
 
 
-def with_modes(body: bytes, modes: list[str], routing_defaults: Mapping[str, Any]) -> bytes:
-    """The list of models, each with the reasoning modes it serves and its routing defaults."""
+def with_modes(
+    body: bytes,
+    modes: list[str],
+    routing_defaults: Mapping[str, Any],
+    shortcuts: Mapping[str, Any] | None,
+) -> bytes:
+    """The list of models, each with the modes it serves, its routing defaults and its shortcuts."""
     data = json.loads(body)
     for card in data["data"]:
         card["reasoning_modes"] = modes
         card["routing_defaults"] = routing_defaults
+        card["shortcuts"] = shortcuts
     return json.dumps(data).encode()

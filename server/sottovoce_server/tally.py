@@ -33,8 +33,18 @@ class ChoiceTally:
 
     @property
     def thinking(self) -> list[Step]:
-        """The recorded steps of the thinking phase."""
-        return [step for step in self.steps if step.route is not None]
+        """The recorded steps of the thinking phase that wrote a token."""
+        return [step for step in self.steps if step.route not in (None, "latent")]
+
+    @property
+    def num_latent(self) -> int:
+        """Latent steps, which come before every token."""
+        return sum(step.route == "latent" for step in self.steps)
+
+    @property
+    def num_read(self) -> int:
+        """Generated positions that the model has read: the last token is read by no one."""
+        return max(len(self.token_ids) - 1, 0)
 
 
 @dataclass
@@ -87,25 +97,28 @@ class Tally:
         if not self.choices:
             return {}
         routes: Counter[str] = Counter()
-        reasoning = tokens = switches = 0
+        reasoning = layers = skipped = switches = 0
         for index, choice in self.choices.items():
-            tokens += len(choice.token_ids)
+            layers += choice.num_read * self.num_layers
+            skipped += sum(step.num_skipped for step in choice.steps)
             thinking = [s.route for s in choice.steps if s.route is not None]
             routes.update(thinking)
             reasoning += self._reasoning_length(index)
-            switches += sum(a != b for a, b in pairwise(thinking) if "forced" not in (a, b))
+            switches += sum({a, b} == {"soft", "discrete"} for a, b in pairwise(thinking))
         return {
             "reasoning_tokens": reasoning,
             "soft_steps": routes["soft"],
             "discrete_steps": routes["discrete"],
             "forced_steps": routes["forced"],
+            "latent_steps": routes["latent"],
             "switches": switches,
-            "layers_run": tokens * self.num_layers,
-            "layers_skipped": 0,
+            "layers_run": layers - skipped,
+            "layers_skipped": skipped,
         }
 
     def _reasoning_length(self, index: int) -> int:
-        return len(self.choices[index].thinking) or self._count_thinking(index)
+        choice = self.choices[index]
+        return len(choice.thinking) or self._count_thinking(index) - choice.num_latent
 
     def finished_lengths(self) -> list[int]:
         """Reasoning tokens of each choice that has finished."""

@@ -78,7 +78,8 @@ def _requested(body: Mapping[str, Any], default_mode: str) -> dict[str, Any]:
         raise InvalidValueError("vllm_xargs", xargs, "must be an object")
     found = {key: xargs[key] for key in REQUEST_KEYS if key in xargs} if xargs else {}
     found.update({key: body[key] for key in REQUEST_KEYS if body.get(key) is not None})
-    if found.get("reasoning_mode") is None:
+    # Shortcuts that name no mode have one of their own.
+    if found.get("reasoning_mode") is None and found.get("shortcuts") is None:
         found["reasoning_mode"] = default_mode
     return found
 
@@ -89,11 +90,13 @@ def _others(xargs: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _xargs(params: RoutingParams) -> dict[str, Any]:
     """The same keys in the scalar types that `vllm_xargs` carries."""
-    if params.policy is None:
+    if not params.needs_plugin:
         return {}
     out: dict[str, Any] = {"reasoning_mode": params.mode}
     if params.is_soft_capable or params.min_answer_tokens:
         out["routing"] = json.dumps(params.as_routing())
+    if params.shortcuts is not None:
+        out["shortcuts"] = json.dumps(params.shortcuts.as_dict())
     if params.trace:
         out["include_reasoning_trace"] = 1
     return out
@@ -102,8 +105,9 @@ def _xargs(params: RoutingParams) -> dict[str, Any]:
 def _check(params: RoutingParams, body: Mapping[str, Any], capabilities: Capabilities) -> None:
     if params.is_soft_capable and capabilities.refusal:
         raise UnsupportedModeError(params.mode, capabilities.refusal)
-    if body.get("use_beam_search") and params.policy is not None:
+    if body.get("use_beam_search") and params.needs_plugin:
         extra = "a reasoning trace" if params.trace else "routing.min_answer_tokens"
+        extra = "shortcuts" if params.shortcuts is not None else extra
         asked = f"reasoning_mode {params.mode}" if params.is_soft_capable else extra
         raise InvalidValueError("use_beam_search", True, f"is not served with {asked}; drop one")
 
@@ -180,7 +184,7 @@ def translate(
         RoutingError: naming the key, the value and the remedy.
     """
     requested = _requested(body, CONTROL_MODE if arm == CONTROL else default_mode)
-    params = parse(requested, default_routing or {})
+    params = parse(requested, default_routing or {}, capabilities.shortcuts)
     _check(params, body, capabilities)
     out = {key: value for key, value in body.items() if key not in REQUEST_KEYS}
     if params.is_soft_capable or arm == CONTROL:  # arms that sampled otherwise would compare that

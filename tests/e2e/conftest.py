@@ -23,6 +23,8 @@ _ORDER = (
     "budget",
     "preemption",
     "transparency",
+    "shortcuts",
+    "shortcuts_memory",
     "cuda_path",
     "cpu_start",
 )

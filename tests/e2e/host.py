@@ -106,7 +106,16 @@ def _choice(chunks: list[Any]) -> Choice:
     tokens = tuple(token for chunk in chunks for token in chunk.token_ids)
     record = [step for chunk in chunks for step in getattr(chunk, "routing", None) or []]
     steps = [
-        Step(s.token_id, s.route, s.p_max, s.entropy, dict(s.alternatives), {}, s.is_replayed)
+        Step(
+            s.token_id,
+            s.route,
+            s.p_max,
+            s.entropy,
+            dict(s.alternatives),
+            {},
+            s.is_replayed,
+            s.num_skipped,
+        )
         for s in record
     ]
     assert [step.token for step in steps] in ([], list(tokens))

@@ -104,13 +104,13 @@ def _write(model: Any, target: Path, attention: float, mean: float, seed: int) -
     return target
 
 
-def tiny_llama(root: Path) -> Path:
+def tiny_llama(root: Path, seed: int = 1, **shape: Any) -> Path:
     """A 2-layer Llama, written to `root`."""
-    config = LlamaConfig(**_SHAPE, tie_word_embeddings=False)
-    return _write(LlamaForCausalLM(config), root / "tiny-llama", 0.35, 1.4, seed=1)
+    config = LlamaConfig(**{**_SHAPE, **shape}, tie_word_embeddings=False)
+    return _write(LlamaForCausalLM(config), root / "tiny-llama", 0.35, 1.4, seed)
 
 
-def tiny_qwen3(root: Path) -> Path:
+def tiny_qwen3(root: Path, seed: int = 1, **shape: Any) -> Path:
     """A 2-layer Qwen3 (query and key norms), written to `root`."""
-    config = Qwen3Config(**_SHAPE, tie_word_embeddings=False)
-    return _write(Qwen3ForCausalLM(config), root / "tiny-qwen3", 0.4, 2.0, seed=1)
+    config = Qwen3Config(**{**_SHAPE, **shape}, tie_word_embeddings=False)
+    return _write(Qwen3ForCausalLM(config), root / "tiny-qwen3", 0.4, 2.0, seed)

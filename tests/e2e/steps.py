@@ -10,12 +10,13 @@ class Step:
     """A recorded token and what decided it; outside thinking `route` is None and the rest is zero."""
 
     token: int
-    route: str | None = None  # soft, discrete or forced
+    route: str | None = None  # soft, discrete, forced or latent
     p_max: float = 0.0
     entropy: float = 0.0  # nats
     weights: dict[int, float] = field(default_factory=dict)
     fed: dict[int, float] = field(default_factory=dict, compare=False)  # of the loop's soft steps
     is_replayed: bool = field(default=False, compare=False)  # of the engine's steps
+    num_skipped: int = 0  # layers
 
 
 def routes_of(steps: list[Step]) -> list[str | None]:

@@ -41,7 +41,12 @@ def engine(**changes: Any) -> Any:
         "watermark_config": None,
         "additional_config": {},
         "model_config": SimpleNamespace(
-            max_model_len=4096, dtype=torch.float16, get_inputs_embeds_size=lambda: 8
+            max_model_len=4096,
+            dtype=torch.float16,
+            get_inputs_embeds_size=lambda: 8,
+            architecture="LlamaForCausalLM",
+            quantization=None,
+            model="none",
         ),
         "scheduler_config": SimpleNamespace(max_num_seqs=8, policy=changes.pop("policy", "fcfs")),
     }
@@ -60,14 +65,16 @@ class Sampling:
     max_tokens: int | None = 50
     all_stop_token_ids: set[int] = field(default_factory=set)
     logprobs: int | None = None
+    prompt_logprobs: int | None = None
+    repetition_detection: Any = None
     temperature: float = 0.6
     thinking_token_budget: int | None = None
 
 
-def request(sampling: Any, embeds: Any = None) -> Any:
+def request(sampling: Any, embeds: Any = None, last: int = 7) -> Any:
     """A request with a prompt of 20 tokens."""
     return SimpleNamespace(
-        sampling_params=sampling, prompt_token_ids=[7] * 20, prompt_embeds=embeds
+        sampling_params=sampling, prompt_token_ids=[7] * 19 + [last], prompt_embeds=embeds
     )
 
 

@@ -23,6 +23,7 @@ from sottovoce_router.capabilities import Capabilities
 from sottovoce_router.params import STAMP
 from sottovoce_router.plugin import register
 from sottovoce_router.record import Step, attach, decode, rows, strip
+from sottovoce_router.shortcuts import hooks
 
 HOOKED = {
     "vllm.compilation.caching": ["aot_compile_hash_factors"],
@@ -37,6 +38,14 @@ HOOKED = {
     "vllm.v1.engine.output_processor": ["RequestState._new_completion_output"],
     "vllm.outputs": ["RequestOutput.add"],
     "vllm.v1.engine.async_llm": ["AsyncLLM.generate"],
+    "vllm.engine.arg_utils": ["EngineArgs.create_model_config"],
+    "vllm.model_executor.model_loader.base_loader": ["initialize_model"],
+    "vllm.v1.core.sched.scheduler": ["Scheduler._preempt_request"],
+    "vllm.v1.engine.detokenizer": [
+        "IncrementalDetokenizer.from_new_request",
+        "FastIncrementalDetokenizer.decode_next",
+        "SlowIncrementalDetokenizer.decode_next",
+    ],
 }
 MARK = "_sottovoce_wrapped"
 ALL_MODES = Capabilities(
@@ -67,7 +76,7 @@ def _sampling(logprobs: int | None = None, **extra: Any) -> Any:
 
 def check_every_hook_is_in_place() -> None:
     """vLLM only logs what goes wrong in a plugin, so look for the effect."""
-    assert HOOKED.keys() == seam.HOOKS.keys()
+    assert HOOKED.keys() == seam.HOOKS.keys() | hooks.HOOKS.keys()
     missing = [name for name, function in _hooked().items() if not hasattr(function, MARK)]
     assert missing == []
 

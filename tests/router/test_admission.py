@@ -17,7 +17,7 @@ from sottovoce_router import (
     UnsupportedModeError,
     parse,
 )
-from sottovoce_router.admission import admit, is_soft_capable
+from sottovoce_router.admission import admit, block_keys
 from sottovoce_router.params import BUDGET_KEY, STAMP
 
 
@@ -92,12 +92,17 @@ def test_a_trace_needs_no_soft_modes() -> None:
         ({"reasoning_mode": "routed"}, True),
     ],
 )
-def test_is_soft_capable(extra: dict[str, Any] | None, soft: bool) -> None:
-    assert is_soft_capable(admitted(extra)) is soft
+def test_soft_blocks_are_their_requests_own(extra: dict[str, Any] | None, soft: bool) -> None:
+    """Those that reach past the prompt."""
+    sampling = admitted(extra)
+    asked = SimpleNamespace(sampling_params=sampling, num_prompt_tokens=20, request_id="a")
+    assert block_keys(asked, 20) == ()
+    assert (block_keys(asked, 21) == (("sottovoce", "a"),)) is soft
 
 
-def test_is_soft_capable_without_sampling() -> None:
-    assert is_soft_capable(None) is False
+def test_a_pooling_requests_blocks_are_everyones() -> None:
+    asked = SimpleNamespace(sampling_params=None, num_prompt_tokens=20, request_id="a")
+    assert block_keys(asked, 21) == ()
 
 
 @pytest.mark.parametrize(

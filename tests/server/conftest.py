@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from server.serving import LIMITED, METERED, PLAIN, REASONER, THINKING, Server, Servers
+from server.serving import (
+    LIMITED,
+    METERED,
+    PLAIN,
+    REASONER,
+    SHORTCUT,
+    THINKING,
+    Server,
+    Servers,
+)
 
 pytest.register_assert_rewrite("server.talk")
 
@@ -23,6 +32,7 @@ _OURS = (
     "test_metrics_live",
     "test_limits",
     "test_shutdown",
+    "test_shortcuts_live",
     "test_tiny_reasoner",
 )
 _ORDER = (*_OURS, "test_vllm_serve")
@@ -71,6 +81,12 @@ def limited(servers: Servers) -> Server:
 def reasoner(servers: Servers) -> Server:
     """The tiny reasoner by its short name."""
     return servers.get(REASONER)
+
+
+@pytest.fixture
+def short(servers: Servers) -> Server:
+    """A server of a model with shortcuts."""
+    return servers.get(SHORTCUT)
 
 
 @pytest.fixture

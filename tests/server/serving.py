@@ -18,6 +18,7 @@ import httpx
 import openai
 import psutil
 
+from e2e import shortcut_models
 from e2e.models import tiny_llama
 from sottovoce_server.demo import free_port
 
@@ -52,6 +53,7 @@ class Config:
     key: str = ""
     is_plain_vllm: bool = False
     model: str = ""  # a short name; else the tiny random model
+    has_shortcuts: bool = False  # the tiny random model has some
 
     def command(self, model: Path, port: int) -> list[str]:
         """The command line."""
@@ -82,12 +84,13 @@ LIMITED = Config(
     key="alpha",
 )  # fmt: skip
 REASONER = Config((), model="tiny-reasoner")
+SHORTCUT = Config(("--reasoning-parser", "deepseek_r1"), has_shortcuts=True)
 PLAIN = Config(("--reasoning-parser", "deepseek_r1"), is_plain_vllm=True)
 
 
-def thinking_llama(root: Path) -> Path:
+def thinking_llama(root: Path, has_shortcuts: bool = False) -> Path:
     """The tiny Llama with markers that decoding keeps, as real reasoning models have them."""
-    model = tiny_llama(root)
+    model = shortcut_models.llama(root).path if has_shortcuts else tiny_llama(root)
     path = model / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     for token in tokenizer["added_tokens"]:
@@ -196,7 +199,7 @@ class Servers:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._model: Path | None = None
+        self._models: dict[bool, Path] = {}
         self._server: Server | None = None
         self._num_started = 0
         self._failures: dict[Config, Exception] = {}
@@ -209,10 +212,13 @@ class Servers:
             self._server.stop()
         if config in self._failures:
             raise self._failures[config]
-        self._model = self._model or thinking_llama(self._directory)
+        model = self._models.get(config.has_shortcuts)
+        if model is None:
+            root = self._directory / f"model-{len(self._models)}"
+            model = self._models[config.has_shortcuts] = thinking_llama(root, config.has_shortcuts)
         self._num_started += 1
         log = self._directory / f"server-{self._num_started}.log"
-        self._server = Server(config, self._model, log)
+        self._server = Server(config, model, log)
         try:
             self._server.wait_until_ready()
         except RuntimeError as error:

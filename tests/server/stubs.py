@@ -37,6 +37,9 @@ def engine_config(**changes: Any) -> Any:
         get_inputs_embeds_size=lambda: 8,
         get_diff_sampling_param=dict,
         get_num_layers=lambda parallel_config: 2,
+        architecture="LlamaForCausalLM",
+        quantization=None,
+        model="no-such-folder",
     )
     fields = {
         "reasoning_config": REASONING,

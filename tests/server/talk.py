@@ -78,7 +78,9 @@ def outline(trace: list[Any]) -> list[Any]:
     return [(step["token_id"], step["token"], step["route"]) for step in trace]
 
 
-def assert_consistent(details: Any, trace: list[Any], num_tokens: int) -> None:
+def assert_consistent(
+    details: Any, trace: list[Any], num_tokens: int, num_choices: int = 1
+) -> None:
     """Usage and trace tell the same story."""
     routes = [step["route"] for step in trace]
     assert details["reasoning_tokens"] == len(trace)
@@ -86,7 +88,7 @@ def assert_consistent(details: Any, trace: list[Any], num_tokens: int) -> None:
     assert details["discrete_steps"] == routes.count("discrete")
     assert details["forced_steps"] == routes.count("forced")
     assert details["switches"] == sum({a, b} == {"soft", "discrete"} for a, b in pairwise(routes))
-    assert details["layers_run"] == 2 * num_tokens
+    assert details["layers_run"] == 2 * (num_tokens - num_choices)
     assert details["layers_skipped"] == 0
 
 

@@ -46,7 +46,7 @@ def test_a_request_and_its_work() -> None:
     assert steps == {"soft": 2, "discrete": 0, "forced": 1}
     assert front.metric("sottovoce_switches_total") == 0
     assert front.metric("sottovoce_forced_closes_total", reason="budget") == 1
-    assert front.metric("sottovoce_layer_executions_total", kind="run") == 6
+    assert front.metric("sottovoce_layer_executions_total", kind="run") == 4
     assert front.metric("sottovoce_layer_executions_total", kind="skipped") == 0
     assert front.metric("sottovoce_reasoning_length_tokens_sum", arm="none") == 3
     assert front.metric("sottovoce_confidence_ratio_count", mode="latent") == 2

@@ -22,10 +22,10 @@ from sottovoce_server.savings import CONTROL, TREATMENT, Saving, Sums
 README = Path(metrics.__file__).parents[1] / "README.md"
 LABELS: dict[str, set[str]] = {
     "mode": set(MODES),
-    "policy": {*POLICIES, "none"},
+    "policy": {*POLICIES, "none", "shortcuts"},
     "outcome": set(metrics.OUTCOMES),
     "arm": {"control", "treatment", "none"},
-    "kind": {"soft", "discrete", "forced", "run", "skipped"},
+    "kind": {"soft", "discrete", "forced", "latent", "run", "skipped"},
     "reason": {
         *errors.CODES,
         "other",

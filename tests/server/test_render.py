@@ -82,7 +82,7 @@ def test_whole_chat() -> None:
     assert answer["routing"] == ROUTED
     assert answer["usage"]["completion_tokens_details"] == {
         "other": 1, "reasoning_tokens": 3, "soft_steps": 2, "discrete_steps": 0,
-        "forced_steps": 1, "switches": 0, "layers_run": 6, "layers_skipped": 0,
+        "forced_steps": 1, "latent_steps": 0, "switches": 0, "layers_run": 2, "layers_skipped": 0,
     }  # fmt: skip
 
 
@@ -192,6 +192,7 @@ def test_error_in_a_stream_has_a_stable_code() -> None:
 
 def test_modes_of_models() -> None:
     models = b'{"object": "list", "data": [{"id": "a"}, {"id": "b"}]}'
-    cards = json.loads(with_modes(models, ["explicit"], {"threshold": 0.5}))["data"]
+    cards = json.loads(with_modes(models, ["explicit"], {"threshold": 0.5}, {"steps": 2}))["data"]
     assert [card["reasoning_modes"] for card in cards] == [["explicit"]] * 2
     assert [card["routing_defaults"] for card in cards] == [{"threshold": 0.5}] * 2
+    assert [card["shortcuts"] for card in cards] == [{"steps": 2}] * 2

@@ -26,7 +26,7 @@ def test_usage_by_route() -> None:
     counts.watch(output("chatcmpl-a", completion(0, [11, 12, 13, END, 14, 15], routes)))
     assert counts.usage() == {
         "reasoning_tokens": 4, "soft_steps": 2, "discrete_steps": 1, "forced_steps": 1,
-        "switches": 2, "layers_run": 18, "layers_skipped": 0,
+        "latent_steps": 0, "switches": 2, "layers_run": 15, "layers_skipped": 0,
     }  # fmt: skip
 
 
@@ -150,6 +150,31 @@ def test_streamed_outputs_add_up() -> None:
     counts.watch(output("chatcmpl-a", completion(0, [12, END], ["discrete", "forced"])))
     assert (shown(counts, 0), shown(counts, 1)) == ([12, END], [21, 22])
     assert counts.usage()["reasoning_tokens"] == 5
+
+
+def latent_choice(counts: Tally, routes: list[str | None]) -> None:
+    """Two latent steps, the end marker and a token of the answer, over two outputs."""
+    tokens, skipped = [7, 7, END, 12], [0, 2, 1, 3]
+    for part in (slice(0, 1), slice(1, None)):
+        found = completion(0, tokens[part], finish_reason="stop")
+        found.routing = [
+            step(token, route, num_skipped=number)
+            for token, route, number in zip(tokens[part], routes[part], skipped[part], strict=True)
+        ]
+        counts.watch(output("chatcmpl-a", found))
+
+
+@pytest.mark.parametrize("marker", [None, "forced"])
+def test_latent_steps_are_no_reasoning_tokens(marker: str | None) -> None:
+    """Traced or not, and streamed; what read the last token nothing did."""
+    counts = tally()
+    latent_choice(counts, ["latent", "latent", marker, None])
+    found = counts.usage()
+    assert (found["latent_steps"], found["reasoning_tokens"]) == (2, 1)
+    assert (found["layers_run"], found["layers_skipped"]) == (3 * 3 - 6, 6)
+    assert (found["switches"], counts.finished_lengths()) == (0, [1])
+    assert counts.forced_closes() == {}
+    assert shown(counts, 0) == [7, 7, END][: 3 if marker else 2]
 
 
 def test_only_thinking_is_traced() -> None:

@@ -44,7 +44,9 @@ class Reference:
     def __init__(self, model: Any, shortcuts: Shortcuts, depth: float | None = None) -> None:
         config = model.config
         self.num_layers, self.eps = config.num_hidden_layers, config.rms_norm_eps
-        self.head_size = config.hidden_size // config.num_attention_heads
+        self.head_size = getattr(config, "head_dim", None) or (
+            config.hidden_size // config.num_attention_heads
+        )
         self.theta = config.rope_parameters["rope_theta"]
         self.weights: Weights = {k: v.detach().float() for k, v in model.state_dict().items()}
         self.added: Weights = {k: v.detach().float() for k, v in shortcuts.state_dict().items()}
@@ -109,18 +111,25 @@ class Reference:
         turned = [a * angle.cos() - b * angle.sin(), b * angle.cos() + a * angle.sin()]
         return torch.cat(turned, dim=1)
 
+    def _heads(self, layer: int, part: str, normed: torch.Tensor) -> torch.Tensor:
+        """[heads, head size] of q, k or v; Qwen2 adds a bias to each, Qwen3 norms q and k."""
+        name = f"model.layers.{layer}.self_attn.{part}"
+        found = self.weights[f"{name}_proj.weight"] @ normed
+        found = (found + self.weights.get(f"{name}_proj.bias", 0.0)).view(-1, self.head_size)
+        norm = self.weights.get(f"{name}_norm.weight")
+        if norm is None:
+            return found
+        return torch.stack([_norm(head, norm, self.eps) for head in found])
+
     def _remember(self, layer: int, normed: torch.Tensor, position: int) -> None:
-        name = f"model.layers.{layer}.self_attn"
-        key = (self.weights[f"{name}.k_proj.weight"] @ normed).view(-1, self.head_size)
-        value = (self.weights[f"{name}.v_proj.weight"] @ normed).view(-1, self.head_size)
-        self.keys[layer].append(self._rotated(key, position))
-        self.values[layer].append(value)
+        self.keys[layer].append(self._rotated(self._heads(layer, "k", normed), position))
+        self.values[layer].append(self._heads(layer, "v", normed))
 
     def _full(self, layer: int, x: torch.Tensor, normed: torch.Tensor) -> torch.Tensor:
         """A whole layer; this position's key and value are in the cache already."""
         name, position = f"model.layers.{layer}", len(self.keys[layer]) - 1
         weights = self.weights
-        query = (weights[f"{name}.self_attn.q_proj.weight"] @ normed).view(-1, self.head_size)
+        query = self._heads(layer, "q", normed)
         keys, values = torch.stack(self.keys[layer]), torch.stack(self.values[layer])
         group = query.shape[0] // keys.shape[1]
         keys, values = (part.repeat_interleave(group, dim=1) for part in (keys, values))

@@ -1,0 +1,99 @@
+"""Attention metadata for some of a batch's requests: those of one set of weights, or that skip nothing."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from vllm.forward_context import get_forward_context, override_forward_context
+from vllm.utils.torch_utils import async_tensor_h2d
+from vllm.v1.worker.gpu.input_batch import InputBatch
+
+Indices = np.ndarray[Any, np.dtype[np.int64]]
+Build = Callable[[InputBatch, tuple[torch.Tensor, ...], torch.Tensor], dict[str, Any]]
+Named = Callable[[torch.Tensor], dict[str, torch.Tensor]]
+
+
+def uploaded(indices: Indices, device: torch.device) -> torch.Tensor:
+    """int64 [n] on the device, without waiting for it."""
+    found: torch.Tensor = async_tensor_h2d(indices, dtype=torch.int64, device=device)
+    return found
+
+
+def rows_of(starts: Indices, counts: Indices) -> Indices:
+    """The rows of requests that begin at `starts` and have `counts` rows each."""
+    ends = counts.cumsum()
+    within = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
+    found: Indices = np.repeat(starts, counts).astype(np.int64) + within
+    return found
+
+
+def _narrowed(batch: InputBatch, requests: Indices, rows: torch.Tensor) -> InputBatch:
+    """The part of a batch that attention metadata is built from, of some of its requests."""
+    counts = batch.num_scheduled_tokens[requests]
+    starts = np.concatenate([[0], counts.cumsum()]).astype(np.int32)
+    index, on_host = uploaded(requests, rows.device), torch.from_numpy(requests)
+    return replace(
+        batch,
+        num_reqs=len(requests),
+        num_reqs_after_padding=len(requests),
+        idx_mapping=batch.idx_mapping[index],
+        idx_mapping_np=batch.idx_mapping_np[requests],
+        num_scheduled_tokens=counts,
+        num_tokens=int(starts[-1]),
+        num_tokens_after_padding=int(starts[-1]),
+        query_start_loc=async_tensor_h2d(starts, dtype=torch.int32, device=rows.device),
+        query_start_loc_np=starts,
+        seq_lens=batch.seq_lens[index],
+        seq_lens_cpu_upper_bound=batch.seq_lens_cpu_upper_bound[on_host],
+        is_prefilling_np=batch.is_prefilling_np[requests],
+        positions=batch.positions[rows],
+    )
+
+
+@dataclass
+class Attention:
+    """What some requests attend with. Metadata is built once, when first needed.
+
+    Not sooner: some backends keep one plan at a time.
+    """
+
+    build: Build
+    named: Named  # slot mappings by layer
+    batch: InputBatch
+    block_tables: tuple[torch.Tensor, ...]  # of each KV cache group, [requests, blocks]
+    slot_mappings: torch.Tensor  # [groups, rows]
+    _parts: dict[bytes, Attention] = field(default_factory=dict)
+
+    @cached_property
+    def _metadata(self) -> dict[str, Any]:
+        return self.build(self.batch, self.block_tables, self.slot_mappings)
+
+    def of(self, requests: Indices, rows: torch.Tensor) -> Attention:
+        """That of some requests, whose rows are `rows`; the same object for the same requests."""
+        key = requests.tobytes()
+        if key not in self._parts:
+            index = uploaded(requests, rows.device)
+            self._parts[key] = Attention(
+                self.build,
+                self.named,
+                _narrowed(self.batch, requests, rows),
+                tuple(table[index] for table in self.block_tables),
+                self.slot_mappings[:, rows],
+            )
+        return self._parts[key]
+
+    @contextmanager
+    def entered(self, writes: bool = True) -> Iterator[None]:
+        """Attention layers see these requests alone, and write keys and values if they are to."""
+        context = copy.copy(get_forward_context())
+        context.attn_metadata = self._metadata
+        context.slot_mapping = self.named(self.slot_mappings) if writes else {}
+        with override_forward_context(context):
+            yield

@@ -1,0 +1,119 @@
+"""The private names of vLLM that shortcuts hook into, beside those of `..seam`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any
+
+from ..seam import after_import, wrap
+
+
+def hook_config(module: ModuleType) -> None:
+    """`vllm.engine.arg_utils`: a model with shortcuts runs uncompiled, without CUDA graphs."""
+
+    def make(original: Any) -> Any:
+        def create_model_config(self: Any, *args: Any, **kwargs: Any) -> Any:
+            from vllm.logger import init_logger
+
+            from ..capabilities import serves_shortcuts
+            from .manifest import manifest_of
+
+            config = original(self, *args, **kwargs)
+            is_on = serves_shortcuts(self.additional_config)
+            if manifest_of(config, is_on) is not None and not config.enforce_eager:
+                config.enforce_eager = True
+                init_logger("vllm.sottovoce.shortcuts").info(
+                    "shortcuts: compilation and CUDA graphs are off for this model; to have them, "
+                    "and serve it without shortcuts, start with --additional-config "
+                    """'{"sottovoce": {"shortcuts": false}}'"""
+                )
+            return config
+
+        return create_model_config
+
+    wrap(module.EngineArgs, "create_model_config", make)
+
+
+def hook_model_class(module: ModuleType) -> None:
+    """`vllm.model_executor.model_loader.base_loader`: a model with shortcuts is a subclass."""
+
+    def make(original: Any) -> Any:
+        def initialize_model(*, vllm_config: Any, model_config: Any = None, **kwargs: Any) -> Any:
+            from vllm.model_executor.model_loader.utils import get_model_architecture
+
+            from ..capabilities import Capabilities
+            from .model import with_shortcuts
+
+            manifest = Capabilities.from_config(vllm_config).shortcuts
+            is_target = model_config is None or model_config is vllm_config.model_config
+            if manifest is not None and is_target:
+                base, _ = get_model_architecture(vllm_config.model_config)
+                kwargs["model_class"] = with_shortcuts(base, manifest)
+            return original(vllm_config=vllm_config, model_config=model_config, **kwargs)
+
+        return initialize_model
+
+    wrap(module, "initialize_model", make)
+
+
+def hook_preemption(module: ModuleType) -> None:
+    """`vllm.v1.core.sched.scheduler`: a latent request that returns reads all of its steps again.
+
+    Each needs the layers' outputs at the one before, which no cache block holds.
+    """
+
+    def make(original: Any) -> Any:
+        def preempt_request(self: Any, request: Any, *args: Any, **kwargs: Any) -> None:
+            from ..admission import shortcuts_of
+
+            original(self, request, *args, **kwargs)
+            shortcuts = shortcuts_of(request.sampling_params)
+            if shortcuts is not None and shortcuts["steps"]:
+                request.skip_reading_prefix_cache = True
+
+        return preempt_request
+
+    wrap(module.Scheduler, "_preempt_request", make)
+
+
+def hook_text(module: ModuleType) -> None:
+    """`vllm.v1.engine.detokenizer`: placeholders have no text, special tokens shown or not."""
+
+    def make_new(original: Any) -> Any:
+        def from_new_request(cls: Any, tokenizer: Any, request: Any) -> Any:
+            from ..admission import shortcuts_of
+
+            found = original(cls, tokenizer, request)
+            shortcuts = shortcuts_of(request.sampling_params)
+            found.num_latent = 0 if shortcuts is None else shortcuts["steps"]
+            return found
+
+        return from_new_request
+
+    def make_next(original: Any) -> Any:
+        def decode_next(self: Any, next_token_id: int) -> str:
+            if self.num_output_tokens() <= self.num_latent:  # it is counted already
+                return ""
+            text: str = original(self, next_token_id)
+            return text
+
+        return decode_next
+
+    wrap(module.IncrementalDetokenizer, "from_new_request", make_new)
+    for kind in (module.FastIncrementalDetokenizer, module.SlowIncrementalDetokenizer):
+        wrap(kind, "decode_next", make_next)
+
+
+HOOKS: dict[str, Callable[[ModuleType], None]] = {
+    "vllm.engine.arg_utils": hook_config,
+    "vllm.model_executor.model_loader.base_loader": hook_model_class,
+    "vllm.v1.core.sched.scheduler": hook_preemption,
+    "vllm.v1.engine.detokenizer": hook_text,
+}
+
+
+def install() -> None:
+    """Put every hook in place, or arrange for it."""
+    for module, hook in HOOKS.items():
+        after_import(module, hook)
