@@ -17,6 +17,7 @@ SOURCE = model.DataSourceRef(type_val="prometheus", uid="${datasource}")
 HEIGHT = 8
 
 Query = tuple[str, str]  # an expression, and the legend of its series
+AnyPanel = timeseries.Panel | stat.Panel | heatmap.Panel
 Panel = TypeVar("Panel", timeseries.Panel, stat.Panel, heatmap.Panel)
 
 

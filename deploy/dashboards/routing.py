@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from .panels import SCOPE, board, density, lines, number, quantiles, rate, share, value
+from .panels import SCOPE, AnyPanel, board, density, lines, number, quantiles, rate, share, value
 
 _STEPS = "sottovoce_steps_total"
 _P_MAX = "sottovoce_confidence_ratio"
@@ -15,13 +15,8 @@ _TAU = (
 _RECORDED = "Recorded for soft and traced requests."
 
 
-def build() -> Dashboard:
-    """The dashboard."""
-    built = board("routing", "Routing", "Soft and discrete thinking, step by step.")
-    built = built.with_variable(number("tau", "tau", "0.7", _TAU))
-    at_most = rate(f"{_P_MAX}_bucket", where='le="$tau"')
-    below = f"{at_most} / {rate(f'{_P_MAX}_count')}"
-    panels = (
+def _steps() -> tuple[AnyPanel, ...]:
+    return (
         lines(
             "Thinking steps by kind", _RECORDED, "ops", (rate(_STEPS, "kind"), "{{kind}}"), width=9
         ),
@@ -33,6 +28,13 @@ def build() -> Dashboard:
             width=9,
         ),
         value("Soft share", _RECORDED, "percentunit", share(_STEPS, 'kind="soft"')),
+    )
+
+
+def _confidence() -> tuple[AnyPanel, ...]:
+    at_most = rate(f"{_P_MAX}_bucket", where='le="$tau"')
+    below = f"{at_most} / {rate(f'{_P_MAX}_count')}"
+    return (
         density("p_max", "Of soft and discrete steps.", "percentunit", _P_MAX),
         lines(
             "p_max and tau",
@@ -49,6 +51,11 @@ def build() -> Dashboard:
             (below, "at or below tau"),
             maximum=1,
         ),
+    )
+
+
+def _turns() -> tuple[AnyPanel, ...]:
+    return (
         lines(
             "Switches",
             f"Changes between soft and discrete, per thinking step. {_RECORDED}",
@@ -77,6 +84,12 @@ def build() -> Dashboard:
             width=8,
         ),
     )
-    for panel in panels:
+
+
+def build() -> Dashboard:
+    """The dashboard."""
+    built = board("routing", "Routing", "Soft and discrete thinking, step by step.")
+    built = built.with_variable(number("tau", "tau", "0.7", _TAU))
+    for panel in (*_steps(), *_confidence(), *_turns()):
         built = built.with_panel(panel)
     return built

@@ -5,7 +5,7 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
-from .panels import JOB, board, lines, number, quantiles, rate, share, value
+from .panels import JOB, AnyPanel, board, lines, number, quantiles, rate, share, value
 
 _MODES = ("explicit", "latent", "routed")
 _REQUESTS = "sottovoce_requests_total"
@@ -22,11 +22,7 @@ _GOODPUT = (
 )
 
 
-def build() -> Dashboard:
-    """The dashboard."""
-    built = board("savings", "Savings", "Reasoning tokens saved, measured against a control arm.")
-    for mode in _MODES:
-        built = built.with_variable(number(f"pass_{mode}", f"pass@1 {mode}", "NaN", _PASS))
+def _estimate() -> tuple[AnyPanel, ...]:
     interval = lines(
         "Saving with its 95% interval",
         f"{_EVIDENCE} Below zero it is a loss.",
@@ -36,9 +32,14 @@ def build() -> Dashboard:
         (_SAVING, "saving"),
         width=18,
     )
-    panels = (
+    return (
         value("Saving", _EVIDENCE, "percentunit", _SAVING, absent="no evidence"),
         interval.override_by_name("high", [DynamicConfigValue("custom.fillBelowTo", "low")]),
+    )
+
+
+def _lengths() -> tuple[AnyPanel, ...]:
+    return (
         lines(
             "Requests in the window",
             "Each arm needs 200 before there is an estimate.",
@@ -60,6 +61,15 @@ def build() -> Dashboard:
             *quantiles("sottovoce_reasoning_length_tokens", "arm", (0.5, 0.95)),
             width=8,
         ),
+    )
+
+
+def _good(mode: str) -> str:
+    return f'mode="{mode}", outcome="ok"'
+
+
+def _answers() -> tuple[AnyPanel, ...]:
+    return (
         lines(
             "Quality-gated goodput",
             _GOODPUT,
@@ -74,10 +84,13 @@ def build() -> Dashboard:
             maximum=1,
         ),
     )
-    for panel in panels:
+
+
+def build() -> Dashboard:
+    """The dashboard."""
+    built = board("savings", "Savings", "Reasoning tokens saved, measured against a control arm.")
+    for mode in _MODES:
+        built = built.with_variable(number(f"pass_{mode}", f"pass@1 {mode}", "NaN", _PASS))
+    for panel in (*_estimate(), *_lengths(), *_answers()):
         built = built.with_panel(panel)
     return built
-
-
-def _good(mode: str) -> str:
-    return f'mode="{mode}", outcome="ok"'

@@ -34,7 +34,6 @@ def _latency() -> tuple[Panel, ...]:
 
 
 def _load() -> tuple[Panel, ...]:
-    hits = f"{rate('vllm:prefix_cache_hits_total')} / {rate('vllm:prefix_cache_queries_total')}"
     return (
         lines(
             "Requests in the engine",
@@ -59,6 +58,12 @@ def _load() -> tuple[Panel, ...]:
             (rate("vllm:generation_tokens_total"), "generated"),
             width=8,
         ),
+    )
+
+
+def _cache() -> tuple[Panel, ...]:
+    hits = f"{rate('vllm:prefix_cache_hits_total')} / {rate('vllm:prefix_cache_queries_total')}"
+    return (
         lines(
             "KV cache in use",
             "Share of the blocks; near 1, requests are preempted and replayed.",
@@ -114,6 +119,6 @@ def _errors() -> tuple[Panel, ...]:
 def build() -> Dashboard:
     """The dashboard."""
     built = board("serving", "Serving", "Latency, queue, KV cache and errors.")
-    for panel in (*_latency(), *_load(), *_errors()):
+    for panel in (*_latency(), *_load(), *_cache(), *_errors()):
         built = built.with_panel(panel)
     return built

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 DEFAULT_LEDGER_TOP_N = 10  # entries a ledger position holds on average
 DEFAULT_LEDGER_GIB = 4.0
-_LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 4 + 4 * NUM_STATE  # a position: entries, count, state
+LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 4 + 4 * NUM_STATE  # a position: entries, count, state
+ROWS_PER_SLOT = 2  # preempted requests keep their rows while others run
 
 
 @dataclass(frozen=True)
@@ -50,8 +51,8 @@ def _ours(config: VllmConfig) -> dict[str, Any]:
 
 
 def ledger_rows(config: VllmConfig) -> int:
-    """Twice the slots: preempted requests keep their rows while others run."""
-    return 2 * int(config.scheduler_config.max_num_seqs)
+    """Rows of soft inputs, for the requests that run and for preempted ones."""
+    return ROWS_PER_SLOT * int(config.scheduler_config.max_num_seqs)
 
 
 def ledger_positions(config: VllmConfig) -> int:
@@ -59,9 +60,12 @@ def ledger_positions(config: VllmConfig) -> int:
     gib = _ours(config).get("ledger_gib", DEFAULT_LEDGER_GIB)
     if not isinstance(gib, int | float) or not gib > 0:
         raise PluginError(f"ledger_gib: {gib!r} must be a positive number of GiB")
-    budget = float(gib) * 2**30
-    fits = int(budget / (ledger_rows(config) * _LEDGER_BYTES))
-    return min(int(config.model_config.max_model_len), fits)
+    return positions_within(gib, ledger_rows(config), int(config.model_config.max_model_len))
+
+
+def positions_within(gib: float, num_rows: int, max_model_len: int) -> int:
+    """Positions of each ledger row that a budget in GiB has room for, the context at most."""
+    return min(max_model_len, int(float(gib) * 2**30 / (num_rows * LEDGER_BYTES)))
 
 
 @dataclass(frozen=True)

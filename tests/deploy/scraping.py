@@ -78,7 +78,8 @@ def running_prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not prometheus.is_ready():
             text = (folder / "prometheus.log").read_text()
-            assert process.poll() is None and time.monotonic() < deadline, text[-2000:]
+            assert process.poll() is None, text[-2000:]
+            assert time.monotonic() < deadline, text[-2000:]
             time.sleep(0.1)
         yield prometheus
     finally:
