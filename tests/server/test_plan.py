@@ -13,9 +13,10 @@ import pytest
 from sottovoce_server.capacity import GIB, Load, Plan, memory, plan
 from sottovoce_server.model_size import ModelSize, PlanError, read_model
 from sottovoce_server.plan import main
-from sottovoce_server.presets import PRESETS
+from sottovoce_server.presets import GPU_GIB, PRESETS
 
-REASONER = Path(__file__).parents[2] / "models" / "tiny-reasoner"
+ROOT = Path(__file__).parents[2]
+REASONER = ROOT / "models" / "tiny-reasoner"
 
 
 def planned(name: str, **load: Any) -> Plan:
@@ -180,3 +181,29 @@ def test_what_cannot_be_planned_exits(args: list[str], word: str) -> None:
         main([*args, "--context", "4096", "--concurrency", "1"])
     assert word in str(raised.value)
     assert str(raised.value).startswith("sottovoce plan: ")
+
+
+def row(name: str) -> str:
+    """A model's row of the table in deploy/README.md."""
+    found = planned(name, gpu_gib=GPU_GIB["H100"], concurrency=32)
+    tp, bytes_per_gpu = found.tensor_parallel, found.memory
+    ours = bytes_per_gpu.ledger + bytes_per_gpu.soft_rows + bytes_per_gpu.slots
+    cells = (
+        name,
+        f"{bytes_per_gpu.weights * tp / GIB:.1f}",
+        f"{found.model.kv_bytes_per_token('bfloat16', 1) / 1024:g}",
+        f"{found.model.kv_bytes(32768, 'bfloat16', 1) / GIB:.2f}",
+        f"{ours / GIB:.2f}",
+        tp,
+        found.num_seqs,
+        found.num_replicas,
+        found.num_gpus,
+    )
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def test_the_table_of_sizes() -> None:
+    text = (ROOT / "deploy" / "README.md").read_text().partition("| model | weights |")[2]
+    shown = text.partition("\n\n")[0].splitlines()[2:]
+    assert len(shown) == 9
+    assert shown == [row(line.split(" | ")[0].removeprefix("| ")) for line in shown]
