@@ -78,9 +78,10 @@ def _turns() -> tuple[AnyPanel, ...]:
         ),
         lines(
             "Ledger",
-            "Memory of the soft inputs of live requests.",
+            "Memory that the soft inputs of live requests hold, and the ledger's size.",
             "bytes",
-            (f"sum by (instance) (sottovoce_ledger_bytes{{{SCOPE}}})", "{{instance}}"),
+            (f"sum by (instance) (sottovoce_ledger_bytes{{{SCOPE}}})", "held {{instance}}"),
+            (f"sum by (instance) (sottovoce_ledger_limit_bytes{{{SCOPE}}})", "size {{instance}}"),
             width=8,
         ),
     )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 DEFAULT_LEDGER_TOP_N = 10  # entries a ledger position holds on average
 DEFAULT_LEDGER_GIB = 4.0
-LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 4 + 4 * NUM_STATE  # a position: entries, count, state
+_LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 4 + 4 * NUM_STATE  # a position: entries, count, state
 ROWS_PER_SLOT = 2  # preempted requests keep their rows while others run
 
 
@@ -60,12 +60,18 @@ def ledger_positions(config: VllmConfig) -> int:
     gib = _ours(config).get("ledger_gib", DEFAULT_LEDGER_GIB)
     if not isinstance(gib, int | float) or not gib > 0:
         raise PluginError(f"ledger_gib: {gib!r} must be a positive number of GiB")
-    return positions_within(gib, ledger_rows(config), int(config.model_config.max_model_len))
+    budget = float(gib) * 2**30
+    return positions_within(budget, ledger_rows(config), int(config.model_config.max_model_len))
 
 
-def positions_within(gib: float, num_rows: int, max_model_len: int) -> int:
-    """Positions of each ledger row that a budget in GiB has room for, the context at most."""
-    return min(max_model_len, int(float(gib) * 2**30 / (num_rows * LEDGER_BYTES)))
+def positions_within(budget: float, num_rows: int, max_model_len: int) -> int:
+    """Positions that each of the ledger's rows may have in `budget` bytes, the context at most."""
+    return min(max_model_len, int(budget / (num_rows * _LEDGER_BYTES)))
+
+
+def ledger_size(num_rows: int, num_positions: int) -> int:
+    """Bytes of a ledger."""
+    return num_rows * num_positions * _LEDGER_BYTES
 
 
 @dataclass(frozen=True)

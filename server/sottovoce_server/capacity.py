@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sottovoce_kernels.layout import MAX_STOP_IDS, NUM_FLOAT_PARAMS, NUM_INT_PARAMS, NUM_STATE
-from sottovoce_router.capabilities import LEDGER_BYTES, ROWS_PER_SLOT, positions_within
+from sottovoce_router.capabilities import ROWS_PER_SLOT, ledger_size, positions_within
 
 from .model_size import BYTES, ModelSize, PlanError
 
@@ -98,13 +98,13 @@ def memory(model: ModelSize, load: Load, tp: int, num_seqs: int) -> Memory:
     width = BYTES[load.compute_dtype]
     embeds = load.batched_tokens * model.hidden * width
     rows = ROWS_PER_SLOT * num_seqs
-    positions = positions_within(load.ledger_gib, rows, load.context)
+    positions = positions_within(load.ledger_gib * GIB, rows, load.context)
     slot = NUM_INT_PARAMS + NUM_FLOAT_PARAMS + MAX_STOP_IDS + NUM_STATE
     return Memory(
         weights=model.weight_bytes(load.dtype) / tp,
         activations=_activations(model, load, tp, num_seqs, width),
         runtime=RUNTIME_GIB * GIB,
-        ledger=rows * positions * LEDGER_BYTES,
+        ledger=ledger_size(rows, positions),
         # The buffer of input embeddings; shards also sum each other's parts (embedding.py, overlay).
         soft_rows=embeds if tp == 1 else 4 * embeds,
         slots=4.0 * num_seqs * slot + model.vocab,
@@ -177,7 +177,7 @@ def plan(model: ModelSize, load: Load) -> Plan:
 def _replicate(model: ModelSize, load: Load, tp: int, batch: int) -> Plan:
     num_replicas = -(-load.concurrency // batch)
     num_seqs = -(-load.concurrency // num_replicas)
-    positions = positions_within(load.ledger_gib, ROWS_PER_SLOT * num_seqs, load.context)
+    positions = positions_within(load.ledger_gib * GIB, ROWS_PER_SLOT * num_seqs, load.context)
     return Plan(
         model, load, tp, num_replicas, num_seqs, memory(model, load, tp, num_seqs), positions
     )

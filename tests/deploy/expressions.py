@@ -17,6 +17,8 @@ PENDING = frozenset(
     {
         "sottovoce_replays_total",
         "sottovoce_ledger_bytes",
+        "sottovoce_ledger_limit_bytes",
+        "instance:sottovoce_ledger:ratio",
         "sottovoce_layers_total",
         "sottovoce_latent_steps_total",
     }
