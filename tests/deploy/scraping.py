@@ -16,7 +16,7 @@ import httpx
 from deploy.expressions import RULES
 from sottovoce_server.demo import free_port
 
-START_TIMEOUT_S = 20.0
+START_TIMEOUT_S = 60.0
 
 
 class Prometheus:
