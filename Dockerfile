@@ -1,4 +1,4 @@
-# Two targets: `docker build --target cpu .` and `docker build --target cuda .`.
+# Three targets: `docker build --target cpu .`, `--target cuda`, and `--target router`.
 # Not run here: the machine this was written on has no container engine. The commands inside are
 # those of requirements/install.sh, which was run.
 
@@ -22,6 +22,14 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=180s --retries=3 \
     CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8000/health', timeout=4)"]
 ENTRYPOINT ["sottovoce"]
 CMD ["serve", "tiny-reasoner", "--host", "0.0.0.0", "--port", "8000"]
+
+FROM python:3.11-slim AS router
+# In front of replicas; see deploy/README.md.
+RUN python3 -m pip install --no-cache-dir vllm-router==0.1.17 && useradd --create-home sottovoce
+USER sottovoce
+EXPOSE 8000
+ENTRYPOINT ["vllm-router"]
+CMD ["--help"]
 
 FROM vllm/vllm-openai:v0.32.0 AS cuda
 # The image brings vLLM 0.32.0, torch and the CUDA libraries; only our own package is added, and

@@ -22,6 +22,7 @@ DEFAULT_LEDGER_TOP_N = 10  # entries a ledger position holds on average
 DEFAULT_LEDGER_GIB = 4.0
 DEFAULT_VECTOR_LEDGER_GIB = 0.25
 _LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 4 + 4 * NUM_STATE  # a position: entries, count, state
+ROWS_PER_SLOT = 2  # preempted requests keep their rows while others run
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,8 @@ def _placeholders(config: VllmConfig) -> tuple[int, ...]:
 
 
 def ledger_rows(config: VllmConfig) -> int:
-    """Twice the slots: preempted requests keep their rows while others run."""
-    return 2 * int(config.scheduler_config.max_num_seqs)
+    """Rows of soft inputs, for the requests that run and for preempted ones."""
+    return ROWS_PER_SLOT * int(config.scheduler_config.max_num_seqs)
 
 
 def ledger_positions(config: VllmConfig) -> int:
@@ -85,8 +86,17 @@ def ledger_positions(config: VllmConfig) -> int:
     budget = _bytes(config, "ledger_gib", DEFAULT_LEDGER_GIB)
     if not budget:
         raise PluginError("ledger_gib: 0 holds nothing; give more, or turn soft_modes off")
-    fits = int(budget / (ledger_rows(config) * _LEDGER_BYTES))
-    return min(int(config.model_config.max_model_len), fits)
+    return positions_within(budget, ledger_rows(config), int(config.model_config.max_model_len))
+
+
+def positions_within(budget: float, num_rows: int, max_model_len: int) -> int:
+    """Positions that each of the ledger's rows may have in `budget` bytes, the context at most."""
+    return min(max_model_len, int(budget / (num_rows * _LEDGER_BYTES)))
+
+
+def ledger_size(num_rows: int, num_positions: int) -> int:
+    """Bytes of a ledger, without vectors."""
+    return num_rows * num_positions * _LEDGER_BYTES
 
 
 def ledger_vectors(config: VllmConfig) -> int:
@@ -144,10 +154,10 @@ class Capabilities:
             lacks_prompt_embeds=_lacks_prompt_embeds(),
             num_end_tokens=len(markers.end) if markers else 0,
             ledger_vectors=vectors,
-            row_bytes=positions * _LEDGER_BYTES,
+            row_bytes=ledger_size(1, positions),
             vector_bytes=_vector_bytes(config),
             ledger_bytes=num_ledgers
-            * (ledger_rows(config) * positions * _LEDGER_BYTES + vectors * _vector_bytes(config)),
+            * (ledger_size(ledger_rows(config), positions) + vectors * _vector_bytes(config)),
             has_anchors=markers is not None and len(markers.start) == len(markers.natural_end) == 1,
             shortcuts=shortcuts,
             placeholders=_placeholders(config) if shortcuts else (),

@@ -34,7 +34,13 @@ def _explain(argv: list[str]) -> None:
     main(argv[1:], os.environ)
 
 
-COMMANDS = {"tune": _tune, "chat": _chat, "explain": _explain}
+def _plan(argv: list[str]) -> None:
+    from .plan import main
+
+    main(argv[1:])
+
+
+COMMANDS = {"tune": _tune, "chat": _chat, "explain": _explain, "plan": _plan}
 
 
 def main() -> None:

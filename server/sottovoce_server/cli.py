@@ -54,6 +54,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("tune", help="choose a model's routing defaults on a few problems")
     commands.add_parser("chat", help="talk to a server on the terminal")
     commands.add_parser("explain", help="print the thinking of one request as a table")
+    commands.add_parser("plan", help="the GPUs that a model and a load take")
     make_arg_parser(serve)
     add_flags(serve)
     return parser

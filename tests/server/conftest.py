@@ -30,6 +30,7 @@ _OURS = (
     "test_sottovoce_client",
     "test_playground_live",
     "test_metrics_live",
+    "test_prometheus_live",
     "test_limits",
     "test_shutdown",
     "test_shortcuts_live",

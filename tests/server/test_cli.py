@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +13,11 @@ from typing import Any
 
 import pytest
 
-from sottovoce_server.settings import ServerSettings
+from sottovoce_server import settings as settings_module
+from sottovoce_server.capacity import Load, plan
+from sottovoce_server.model_size import read_model
+from sottovoce_server.plan import flags
+from sottovoce_server.settings import ServerSettings, add_flags
 
 # Parsing needs vLLM, which this process must not import: one other process parses every line.
 _PARSE = """
@@ -54,6 +60,9 @@ print("RESULT" + json.dumps(result))
 """
 
 BARE = ["serve", "org/model"]
+_LOAD = Load(gpu_gib=80, context=4096, concurrency=8, dtype="fp8", kv_cache_dtype="fp8")
+PLANNED = plan(read_model("Qwen3-8B"), _LOAD)
+README = Path(settings_module.__file__).parents[1] / "README.md"
 LINES: dict[str, list[str]] = {
     "bare": BARE,
     "vllms": [*BARE, "--port", "9", "--max-model-len", "4k", "--api-key", "a", "b"],
@@ -73,6 +82,7 @@ LINES: dict[str, list[str]] = {
     "bad ledger": [*BARE, "--ledger-gib", "nan"],
     "unknown flag": [*BARE, "--max-que-length", "1"],
     "no command": [],
+    "planned": [*BARE, *flags(PLANNED)],
     "own middleware": [*BARE, "--middleware", "a.B", "--shutdown-timeout", "3"],
     "no defaults file": [*BARE, "--routing-defaults", "/no/such.json"],
     "additional": [*BARE, "--additional-config", '{"k": 1, "sottovoce": {"soft_modes": false}}'],
@@ -138,6 +148,25 @@ def test_our_flags(parsed: dict[str, Any]) -> None:
     assert args["additional_config"] == {
         "sottovoce": {"ledger_gib": 0.5, "vector_ledger_gib": 0.25}
     }
+
+
+def test_flags_of_a_plan(parsed: dict[str, Any]) -> None:
+    """`sottovoce serve` takes what `sottovoce plan` prints."""
+    assert "error" not in parsed["planned"]
+    assert parsed["planned"]["max_model_len"] == 4096
+
+
+def test_the_settings_table() -> None:
+    """Every flag of ours is in the README with its default, and no other is."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add_flags(parser)
+    table = README.read_text().partition("## Settings")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`--.*?) \| (.*?) \|", table, re.MULTILINE)
+    shown = {flag: default for flags, default in rows for flag in re.findall(r"--[\w-]+", flags)}
+    actions = {action.option_strings[0]: action.default for action in parser._actions}
+    assert shown.keys() == actions.keys()
+    known = {flag: str(default) for flag, default in actions.items() if default != ""}
+    assert {flag: shown[flag].strip("`") for flag in known} == known
 
 
 def test_routing_defaults_are_found_and_reported(parsed: dict[str, Any], tuned: Path) -> None:

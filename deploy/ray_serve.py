@@ -1,0 +1,123 @@
+"""A Ray Serve application: each replica starts a `sottovoce serve` and passes requests on to it.
+
+`serve run deploy.ray_serve:app`, from the checkout, in an environment with `ray[serve]` and `httpx`
+alone. The server runs in a process of its own, by SOTTOVOCE_COMMAND, so that it may live in another
+environment: Ray's dependencies and vLLM's need not agree. Ray's own LLM API starts vLLM's engine
+without a server in front, and would leave out everything that this one adds.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import AsyncIterator
+
+import httpx
+from fastapi import FastAPI, Request
+from ray import serve
+from starlette.background import BackgroundTask
+from starlette.responses import Response, StreamingResponse
+
+COMMAND = os.environ.get("SOTTOVOCE_COMMAND", "sottovoce serve tiny-reasoner")
+NUM_REPLICAS = int(os.environ.get("SOTTOVOCE_REPLICAS", "2"))
+NUM_GPUS = float(os.environ.get("SOTTOVOCE_GPUS_PER_REPLICA", "0"))
+START_TIMEOUT_S = 1800.0
+STOP_TIMEOUT_S = 140.0  # --drain-timeout-s, and vLLM's processes
+_PASSED_ON = frozenset({"GET", "POST", "DELETE", "OPTIONS"})
+_HOP_BY_HOP = frozenset({"connection", "host", "content-length", "transfer-encoding"})
+
+api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@serve.deployment(
+    num_replicas=NUM_REPLICAS,
+    ray_actor_options={"num_cpus": 0, "num_gpus": NUM_GPUS},
+    max_ongoing_requests=1024,  # as --max-queue: the server itself queues, and answers 429
+    health_check_period_s=2,
+    graceful_shutdown_wait_loop_s=1,
+    graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
+)
+@serve.ingress(api)
+class Replica:
+    """One server, which lives and dies with this actor."""
+
+    def __init__(self) -> None:
+        self._base = f"http://127.0.0.1:{_free_port()}"
+        port = self._base.rpartition(":")[2]
+        # A killed actor runs no code of ours: the kernel then tells the server to drain and stop.
+        tied = ["setpriv", "--pdeathsig", "TERM", "--"]
+        command = [*tied, *shlex.split(COMMAND), "--host", "127.0.0.1", "--port", port]
+        self._server = subprocess.Popen(command, start_new_session=True)
+        self._is_stopping = False
+        self._client = httpx.AsyncClient(base_url=self._base, timeout=None)
+        self._wait_until_ready()
+        threading.Thread(target=self._die_with_it, daemon=True).start()
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while time.monotonic() < deadline and self._server.poll() is None:
+            try:
+                if httpx.get(f"{self._base}/ready", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                pass
+            time.sleep(0.5)
+        self._stop()
+        raise RuntimeError(f"no server by `{COMMAND}`: see its log above")
+
+    def _die_with_it(self) -> None:
+        """A server that ends by itself takes the actor along, and Ray Serve starts another."""
+        self._server.wait()
+        if not self._is_stopping:
+            os._exit(1)
+
+    def _stop(self) -> None:
+        self._is_stopping = True
+        if self._server.poll() is None:
+            self._server.terminate()
+            try:
+                self._server.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._server.pid, signal.SIGKILL)
+
+    async def check_health(self) -> None:
+        """Raise where the server does not answer."""
+        (await self._client.get("/health", timeout=10)).raise_for_status()
+
+    async def __del__(self) -> None:
+        """Ray Serve calls this once the replica's requests are done, or its time is up."""
+        await asyncio.to_thread(self._stop)
+
+    @api.api_route("/{path:path}", methods=sorted(_PASSED_ON))
+    async def forward(self, request: Request) -> Response:
+        """The server's own answer, chunk by chunk."""
+        headers = [(k, v) for k, v in request.headers.raw if k.decode().lower() not in _HOP_BY_HOP]
+        target = httpx.URL(path=request.url.path, query=request.url.query.encode())
+        passed = self._client.build_request(
+            request.method, target, headers=headers, content=await request.body()
+        )
+        answer = await self._client.send(passed, stream=True)
+
+        async def chunks() -> AsyncIterator[bytes]:
+            async for chunk in answer.aiter_raw():
+                yield chunk
+
+        kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP_BY_HOP}
+        closing = BackgroundTask(answer.aclose)
+        return StreamingResponse(chunks(), answer.status_code, kept, background=closing)
+
+
+app = Replica.bind()  # type: ignore[attr-defined]
