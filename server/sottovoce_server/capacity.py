@@ -28,6 +28,7 @@ class Load:
     utilization: float = 0.92
     batched_tokens: int = 8192
     ledger_gib: float = 4.0
+    vector_ledger_gib: float = 0.25
 
     def __post_init__(self) -> None:
         for name in ("gpu_gib", "context", "concurrency", "batched_tokens", "ledger_gib"):
@@ -35,6 +36,8 @@ class Load:
                 raise PlanError(
                     f"--{name.replace('_', '-')} is {getattr(self, name)}; give more than 0"
                 )
+        if not self.vector_ledger_gib >= 0:
+            raise PlanError(f"--vector-ledger-gib is {self.vector_ledger_gib}; give 0 or more")
         if not 0 < self.utilization <= 1:
             raise PlanError(
                 f"--gpu-memory-utilization is {self.utilization}; give a share above 0, at most 1"
@@ -59,6 +62,7 @@ class Memory:
     activations: float
     runtime: float
     ledger: float
+    vectors: float
     soft_rows: float
     slots: float
     kv_cache: float
@@ -71,7 +75,7 @@ class Memory:
     @property
     def fixed(self) -> float:
         """What is there before the first sequence."""
-        ours = self.ledger + self.soft_rows + self.slots
+        ours = self.ledger + self.vectors + self.soft_rows + self.slots
         return self.weights + self.activations + self.runtime + ours
 
 
@@ -99,12 +103,15 @@ def memory(model: ModelSize, load: Load, tp: int, num_seqs: int) -> Memory:
     embeds = load.batched_tokens * model.hidden * width
     rows = ROWS_PER_SLOT * num_seqs
     positions = positions_within(load.ledger_gib * GIB, rows, load.context)
+    vector = model.hidden * width
+    num_vectors = min(load.vector_ledger_gib * GIB // vector, rows * load.context)
     slot = NUM_INT_PARAMS + NUM_FLOAT_PARAMS + MAX_STOP_IDS + NUM_STATE
     return Memory(
         weights=model.weight_bytes(load.dtype) / tp,
         activations=_activations(model, load, tp, num_seqs, width),
         runtime=RUNTIME_GIB * GIB,
         ledger=ledger_size(rows, positions),
+        vectors=(num_vectors + 1) * vector,
         # The buffer of input embeddings; shards also sum each other's parts (embedding.py, overlay).
         soft_rows=embeds if tp == 1 else 4 * embeds,
         slots=4.0 * num_seqs * slot + model.vocab,

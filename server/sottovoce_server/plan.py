@@ -17,6 +17,7 @@ _WHAT = {
     "activations": "activations and logits (estimate)",
     "runtime": "CUDA, NCCL, CUDA graphs (guess)",
     "ledger": "ledger of soft inputs",
+    "vectors": "its mixtures of the whole vocabulary",
     "soft_rows": "buffers of input embeddings",
     "slots": "routing parameters and state",
     "kv_cache": "KV cache",
@@ -51,6 +52,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("--gpu-memory-utilization", type=float, default=0.92, help="vLLM's share; default 0.92")
     add("--max-num-batched-tokens", type=int, default=8192, help="of a step; default 8192")
     add("--ledger-gib", type=float, default=4.0, help="as in `sottovoce serve`; default 4")
+    add("--vector-ledger-gib", type=float, default=0.25, help="the same; default 0.25")
     add("--json", action="store_true", help="print JSON, sizes in bytes")
     return parser
 
@@ -66,6 +68,7 @@ def _load(args: argparse.Namespace) -> Load:
         utilization=args.gpu_memory_utilization,
         batched_tokens=args.max_num_batched_tokens,
         ledger_gib=args.ledger_gib,
+        vector_ledger_gib=args.vector_ledger_gib,
     )
 
 
@@ -79,6 +82,7 @@ def flags(found: Plan) -> list[str]:
         "--max-num-batched-tokens": load.batched_tokens,
         "--gpu-memory-utilization": load.utilization,
         "--ledger-gib": load.ledger_gib,
+        "--vector-ledger-gib": load.vector_ledger_gib,
     }
     if load.dtype == "fp8":
         given["--quantization"] = "fp8"

@@ -35,10 +35,6 @@ class Prometheus:
         samples: list[Any] = self._data("query", query=expr)["result"]
         return samples
 
-    def metrics(self) -> set[str]:
-        """Every name that was scraped or recorded."""
-        return set(self._data("label/__name__/values"))
-
     def unhealthy_rules(self) -> list[Any]:
         """Rules whose evaluation failed."""
         groups = self._data("rules")["groups"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def test_our_buffers_by_hand() -> None:
     load = Load(gpu_gib=80, context=4096, concurrency=8)
     found = memory(read_model("Qwen3-8B"), load, 1, 8)
     assert found.ledger == 16 * 4096 * (84 + 4 * NUM_STATE)
+    assert found.vectors == 2**28 + 4096 * 2  # a quarter of a GiB, and a row that nobody reads
     assert found.soft_rows == 8192 * 4096 * 2
     assert found.kv_cache == 8 * 4096 * 144 * 1024
     sharded = memory(read_model("Qwen3-8B"), load, 2, 8)
@@ -96,20 +98,35 @@ def test_our_buffers_by_hand() -> None:
 
 
 def test_the_ledger_is_the_routers() -> None:
-    """The size that the router itself reserves, with the budget in force."""
+    """The sizes that the router itself reserves, with the budgets in force."""
     import torch
 
     from server.stubs import engine_config
-    from sottovoce_router.capabilities import DEFAULT_LEDGER_TOP_N, ledger_positions, ledger_rows
+    from sottovoce_router.capabilities import (
+        DEFAULT_LEDGER_TOP_N,
+        ledger_positions,
+        ledger_rows,
+        ledger_vectors,
+    )
     from sottovoce_router.ledger import Ledger
 
-    for gib in (4.0, 0.001):
-        config = engine_config(additional_config={"sottovoce": {"ledger_gib": gib}})
+    for gib, vector_gib in ((4.0, 0.25), (0.001, 0.0001)):
+        sizes = {"ledger_gib": gib, "vector_ledger_gib": vector_gib}
+        config = engine_config(additional_config={"sottovoce": sizes})
         positions = ledger_positions(config)
         entries = positions * DEFAULT_LEDGER_TOP_N
-        real = Ledger(ledger_rows(config), positions, entries, torch.device("cpu"))
-        load = Load(gpu_gib=80, context=512, concurrency=8, ledger_gib=gib)
-        assert memory(read_model("Qwen3-8B"), load, 1, 8).ledger == real.num_bytes
+        model_config = config.model_config
+        real = Ledger(
+            ledger_rows(config), positions, entries, torch.device("cpu"), ledger_vectors(config),
+            model_config.get_inputs_embeds_size(), model_config.dtype,
+        )  # fmt: skip
+        load = Load(
+            gpu_gib=80, context=512, concurrency=8, ledger_gib=gib, vector_ledger_gib=vector_gib,
+            dtype=str(model_config.dtype).removeprefix("torch."),
+        )  # fmt: skip
+        model = replace(read_model("Qwen3-8B"), hidden=model_config.get_inputs_embeds_size())
+        found = memory(model, load, 1, 8)
+        assert found.ledger + found.vectors == real.num_bytes
 
 
 def test_replicas_by_hand() -> None:
@@ -187,7 +204,9 @@ def row(name: str) -> str:
     """A model's row of the table in deploy/README.md."""
     found = planned(name, gpu_gib=GPU_GIB["H100"], concurrency=32)
     tp, bytes_per_gpu = found.tensor_parallel, found.memory
-    ours = bytes_per_gpu.ledger + bytes_per_gpu.soft_rows + bytes_per_gpu.slots
+    ours = (
+        bytes_per_gpu.ledger + bytes_per_gpu.vectors + bytes_per_gpu.soft_rows + bytes_per_gpu.slots
+    )
     cells = (
         name,
         f"{bytes_per_gpu.weights * tp / GIB:.1f}",
