@@ -16,6 +16,7 @@ import pytest
 import torch
 from scenes import make_record
 
+from router.hooked import HOOKED
 from scripts import say
 from sottovoce_router import parse, seam
 from sottovoce_router.admission import admit
@@ -25,28 +26,6 @@ from sottovoce_router.plugin import register
 from sottovoce_router.record import Step, attach, decode, rows, strip
 from sottovoce_router.shortcuts import hooks
 
-HOOKED = {
-    "vllm.compilation.caching": ["aot_compile_hash_factors"],
-    "vllm.v1.worker.gpu.model_states": ["resolve_model_state_cls"],
-    "vllm.v1.worker.gpu.model_runner": ["GPUModelRunner.finish_requests"],
-    "vllm.v1.core.kv_cache_utils": ["generate_block_hash_extra_keys"],
-    "vllm.v1.engine.input_processor": ["InputProcessor.process_inputs"],
-    "vllm.v1.engine.logprobs": [
-        "LogprobsProcessor.from_new_request",
-        "LogprobsProcessor.update_from_output",
-    ],
-    "vllm.v1.engine.output_processor": ["RequestState._new_completion_output"],
-    "vllm.outputs": ["RequestOutput.add"],
-    "vllm.v1.engine.async_llm": ["AsyncLLM.generate"],
-    "vllm.engine.arg_utils": ["EngineArgs.create_model_config"],
-    "vllm.model_executor.model_loader.base_loader": ["initialize_model"],
-    "vllm.v1.core.sched.scheduler": ["Scheduler._preempt_request"],
-    "vllm.v1.engine.detokenizer": [
-        "IncrementalDetokenizer.from_new_request",
-        "FastIncrementalDetokenizer.decode_next",
-        "SlowIncrementalDetokenizer.decode_next",
-    ],
-}
 MARK = "_sottovoce_wrapped"
 ALL_MODES = Capabilities(
     refusal=None, ledger_entries=10_000, ledger_positions=1_000, max_model_len=1_000

@@ -114,6 +114,14 @@ def test_metrics_count_them(short: Server) -> None:
     assert float(count) >= 1
 
 
+def assert_refused(
+    server: Server, fields: dict[str, Any], code: str, param: str, words: tuple[str, ...]
+) -> None:
+    with server.http() as client:
+        response = client.post(ROUTE, json={**CHAT, **fields})
+    assert assert_error(response, 400, code, param, *words)["param"] == param
+
+
 @pytest.mark.parametrize(
     ("fields", "param", "words"),
     [
@@ -122,18 +130,26 @@ def test_metrics_count_them(short: Server) -> None:
         ({"shortcuts": {}, "routing": {"top_n": 3}}, "routing", ("top_n", "leave out one")),
         ({"shortcuts": {}, "reasoning_mode": "routed"}, "reasoning_mode", ("routed", "latent")),
         ({"shortcuts": {}, "use_beam_search": True, "n": 2}, "use_beam_search", ("drop one",)),
-        ({"shortcuts": {"steps": 40}}, "shortcuts.steps", ("40", "raise max_tokens")),
         ({"vllm_xargs": {"shortcuts": "{"}}, "shortcuts", ("JSON object",)),
-        ({"shortcuts": {}, "prompt_logprobs": 1}, "prompt_logprobs", ("1", "leave out one")),
     ],
 )
 def test_refusals(
     short: Server, fields: dict[str, Any], param: str, words: tuple[str, ...]
 ) -> None:
-    with short.http() as client:
-        response = client.post(ROUTE, json={**CHAT, **fields})
-    error = assert_error(response, 400, "invalid_value", param, *words)
-    assert error["param"] == param
+    assert_refused(short, fields, "invalid_value", param, words)
+
+
+@pytest.mark.parametrize(
+    ("fields", "param", "words"),
+    [
+        ({"shortcuts": {"steps": 40}}, "shortcuts.steps", ("40", "raise max_tokens")),
+        ({"shortcuts": {}, "prompt_logprobs": 1}, "prompt_logprobs", ("1", "leave out one")),
+    ],
+)
+def test_refusals_of_the_engine(
+    short: Server, fields: dict[str, Any], param: str, words: tuple[str, ...]
+) -> None:
+    assert_refused(short, fields, "invalid_request", param, words)
 
 
 def test_the_log_says_what_is_off(short: Server) -> None:
