@@ -37,21 +37,25 @@ def admit(request: Any, capabilities: Capabilities) -> None:
         return
     if not params.needs_plugin:
         return
+    rest = {key: value for key, value in extra.items() if key not in REQUEST_KEYS}
+    sampling.extra_args = {**rest, STAMP: _stamp(request, params, capabilities)}
+
+
+def _stamp(request: Any, params: RoutingParams, capabilities: Capabilities) -> dict[str, Any]:
+    """What the worker is told of an admitted request, whose log-probabilities are turned on."""
+    sampling = request.sampling_params
     stamp: dict[str, Any] = {"params": params.as_dict()}
     if params.shortcuts is not None:
         stamp["placeholder"] = check_shortcuts(request, params.shortcuts, capabilities)
     if params.policy is not None:
         _shorten(request, params, capabilities)
         capabilities.check(params, sampling)
-    # The record rides on the log-probability channel, which opens only for who asks for logprobs.
-    hides_logprobs = sampling.num_logprobs is None
-    if hides_logprobs:
-        sampling.logprobs = 0
-    rest = {key: value for key, value in extra.items() if key not in REQUEST_KEYS}
-    stamp["hides_logprobs"] = hides_logprobs
-    if params.policy is not None:
         stamp["ledger_bytes"] = capabilities.bytes_of(params, sampling.max_tokens or 0)
-    sampling.extra_args = {**rest, STAMP: stamp}
+    # The record rides on the log-probability channel, which opens only for who asks for logprobs.
+    stamp["hides_logprobs"] = sampling.num_logprobs is None
+    if stamp["hides_logprobs"]:
+        sampling.logprobs = 0
+    return stamp
 
 
 def _take_budget(sampling: Any, budget: Any, capabilities: Capabilities) -> None:
