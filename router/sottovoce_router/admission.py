@@ -44,7 +44,7 @@ def admit(request: Any, capabilities: Capabilities) -> None:
 def _stamp(request: Any, params: RoutingParams, capabilities: Capabilities) -> dict[str, Any]:
     """What the worker is told of an admitted request, whose log-probabilities are turned on."""
     sampling = request.sampling_params
-    stamp: dict[str, Any] = {"params": params.as_dict()}
+    stamp: dict[str, Any] = {"params": params.as_dict(), "ledger_bytes": 0}
     if params.shortcuts is not None:
         stamp["placeholder"] = check_shortcuts(request, params.shortcuts, capabilities)
     if params.policy is not None:

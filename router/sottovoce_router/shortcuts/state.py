@@ -109,7 +109,5 @@ class ShortcutStateMixin(RoutedMixin):
 
     def custom_sampler(self, sampler: Any) -> tuple[Any, None]:
         """The routed sampler, which records what latent steps are to record."""
-        tensors, markers = self.ledger.tensors, self._markers
-        return ShortcutSampler(
-            sampler, self.slots, tensors, markers, take_plan=self.take_plan
-        ), None
+        parts = self.slots, self.ledger.tensors, self._markers, self.table
+        return ShortcutSampler(sampler, *parts, take_plan=self.take_plan), None
