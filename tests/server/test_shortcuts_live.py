@@ -42,9 +42,9 @@ def assert_counted(details: Any, steps: int, num_choices: int = 1) -> None:
     ("shortcuts", "mode", "steps", "depth"),
     [
         ({"depth": 0.5, "steps": 3}, "latent", 3, 0.5),
-        ({}, "latent", 2, 0.6),
+        ({}, "latent", 6, 0.6),
         ({"depth": 0.5, "steps": 0}, "explicit", 0, 0.5),
-        ({"depth": None}, "latent", 2, None),
+        ({"depth": None}, "latent", 6, None),
     ],
 )
 def test_an_answer_says_what_was_done(
@@ -99,7 +99,7 @@ def test_several_choices_add_up(short: Server) -> None:
 def test_the_model_list_has_the_defaults(short: Server) -> None:
     with short.http() as client:
         (model,) = client.get("/v1/models").json()["data"]
-    assert model["shortcuts"]["steps"] == 2
+    assert model["shortcuts"]["steps"] == 6
     assert model["shortcuts"]["depth"] == 0.6
     assert 0 in model["shortcuts"]["trained_steps"]
     assert model["reasoning_modes"] == ["explicit", "latent", "routed"]
