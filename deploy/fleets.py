@@ -153,8 +153,8 @@ class RayFleet:
 
     def _scale(self, num_replicas: int) -> None:
         root = str(Path(__file__).parents[1])
-        # The actors' environment is that of `ray start`; this process only describes the application.
         env = {**os.environ, "PYTHONPATH": root, "SOTTOVOCE_REPLICAS": str(num_replicas)}
+        env["SOTTOVOCE_COMMAND"] = shlex.join(self._command)
         with (self._folder / "serve.log").open("ab") as log:
             subprocess.run(
                 [self._python, "-c", _SCALE], env=env, stdout=log, stderr=log, check=True
@@ -175,7 +175,7 @@ class RayFleet:
         quiet = ["--include-dashboard=false", "--disable-usage-stats"]
         small = ["--num-cpus=2", "--num-gpus=0", "--object-store-memory=100000000"]
         root = str(Path(__file__).parents[1])
-        env = {**os.environ, "SOTTOVOCE_COMMAND": shlex.join(self._command)}
+        env = dict(os.environ)  # the actors', and so the servers'
         env["PYTHONPATH"] = os.pathsep.join([root, env.get("PYTHONPATH", "")])
         with (self._folder / "ray.log").open("ab") as log:
             subprocess.run(
