@@ -148,11 +148,13 @@ class RayFleet:
         self._folder = folder
         self._python = os.environ.get("RAY_PYTHON", sys.executable)
         self._ray = str(Path(self._python).with_name("ray"))
+        # A second name by which this trial's servers are told from others.
+        self._command = [*SERVE, "--served-model-name", "tiny-reasoner", folder.name]
 
     def _scale(self, num_replicas: int) -> None:
         root = str(Path(__file__).parents[1])
-        # The actors' environment is that of `ray start`; this process only describes the application.
         env = {**os.environ, "PYTHONPATH": root, "SOTTOVOCE_REPLICAS": str(num_replicas)}
+        env["SOTTOVOCE_COMMAND"] = shlex.join(self._command)
         with (self._folder / "serve.log").open("ab") as log:
             subprocess.run(
                 [self._python, "-c", _SCALE], env=env, stdout=log, stderr=log, check=True
@@ -160,17 +162,20 @@ class RayFleet:
 
     def servers(self) -> list[psutil.Process]:
         """The servers that the replicas started."""
-        mine = [
-            p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"][: len(SERVE)] == SERVE
+        length = len(self._command)
+        return [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if (process.info["cmdline"] or [])[:length] == self._command
+            and os.getpgid(process.pid) == process.pid
         ]
-        return [p for p in mine if os.getpgid(p.pid) == p.pid]
 
     def start(self) -> None:
         """A head node, then the application."""
         quiet = ["--include-dashboard=false", "--disable-usage-stats"]
         small = ["--num-cpus=2", "--num-gpus=0", "--object-store-memory=100000000"]
         root = str(Path(__file__).parents[1])
-        env = {**os.environ, "SOTTOVOCE_COMMAND": shlex.join(SERVE)}
+        env = dict(os.environ)  # the actors', and so the servers'
         env["PYTHONPATH"] = os.pathsep.join([root, env.get("PYTHONPATH", "")])
         with (self._folder / "ray.log").open("ab") as log:
             subprocess.run(

@@ -54,13 +54,15 @@ def _free_port() -> int:
 class Replica:
     """One server, which lives and dies with this actor."""
 
-    def __init__(self) -> None:
+    def __init__(self, command: str) -> None:
+        """Start the server by its command line, and return once it is ready."""
+        self._line = command
         self._base = f"http://127.0.0.1:{_free_port()}"
         port = self._base.rpartition(":")[2]
         # A killed actor runs no code of ours: the kernel then tells the server to drain and stop.
         tied = ["setpriv", "--pdeathsig", "TERM", "--"]
-        command = [*tied, *shlex.split(COMMAND), "--host", "127.0.0.1", "--port", port]
-        self._server = subprocess.Popen(command, start_new_session=True)
+        words = [*tied, *shlex.split(command), "--host", "127.0.0.1", "--port", port]
+        self._server = subprocess.Popen(words, start_new_session=True)
         self._is_stopping = False
         self._client = httpx.AsyncClient(base_url=self._base, timeout=None)
         self._wait_until_ready()
@@ -76,7 +78,7 @@ class Replica:
                 pass
             time.sleep(0.5)
         self._stop()
-        raise RuntimeError(f"no server by `{COMMAND}`: see its log above")
+        raise RuntimeError(f"no server by `{self._line}`: see its log above")
 
     def _die_with_it(self) -> None:
         """A server that ends by itself takes the actor along, and Ray Serve starts another."""
@@ -120,4 +122,4 @@ class Replica:
         return StreamingResponse(chunks(), answer.status_code, kept, background=closing)
 
 
-app = Replica.bind()  # type: ignore[attr-defined]
+app = Replica.bind(COMMAND)  # type: ignore[attr-defined]
