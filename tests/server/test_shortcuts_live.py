@@ -101,7 +101,7 @@ def test_the_model_list_has_the_defaults(short: Server) -> None:
         (model,) = client.get("/v1/models").json()["data"]
     assert model["shortcuts"]["steps"] == 6
     assert model["shortcuts"]["depth"] == 0.6
-    assert 0 in model["shortcuts"]["trained_steps"]
+    assert 1 in model["shortcuts"]["trained_steps"]
     assert model["reasoning_modes"] == ["explicit", "latent", "routed"]
 
 
