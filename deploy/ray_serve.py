@@ -19,9 +19,8 @@ import time
 from collections.abc import AsyncIterator
 
 import httpx
-from fastapi import FastAPI, Request
 from ray import serve
-from starlette.background import BackgroundTask
+from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 COMMAND = os.environ.get("SOTTOVOCE_COMMAND", "sottovoce serve tiny-reasoner")
@@ -29,10 +28,7 @@ NUM_REPLICAS = int(os.environ.get("SOTTOVOCE_REPLICAS", "2"))
 NUM_GPUS = float(os.environ.get("SOTTOVOCE_GPUS_PER_REPLICA", "0"))
 START_TIMEOUT_S = 1800.0
 STOP_TIMEOUT_S = 140.0  # --drain-timeout-s, and vLLM's processes
-_PASSED_ON = frozenset({"GET", "POST", "DELETE", "OPTIONS"})
 _HOP_BY_HOP = frozenset({"connection", "host", "content-length", "transfer-encoding"})
-
-api = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
 
 
 def _free_port() -> int:
@@ -50,7 +46,6 @@ def _free_port() -> int:
     graceful_shutdown_wait_loop_s=1,
     graceful_shutdown_timeout_s=STOP_TIMEOUT_S,
 )
-@serve.ingress(api)
 class Replica:
     """One server, which lives and dies with this actor."""
 
@@ -103,8 +98,7 @@ class Replica:
         """Ray Serve calls this once the replica's requests are done, or its time is up."""
         await asyncio.to_thread(self._stop)
 
-    @api.api_route("/{path:path}", methods=sorted(_PASSED_ON))
-    async def forward(self, request: Request) -> Response:
+    async def __call__(self, request: Request) -> Response:
         """The server's own answer, chunk by chunk."""
         headers = [(k, v) for k, v in request.headers.raw if k.decode().lower() not in _HOP_BY_HOP]
         target = httpx.URL(path=request.url.path, query=request.url.query.encode())
@@ -114,12 +108,14 @@ class Replica:
         answer = await self._client.send(passed, stream=True)
 
         async def chunks() -> AsyncIterator[bytes]:
-            async for chunk in answer.aiter_raw():
-                yield chunk
+            try:
+                async for chunk in answer.aiter_raw():
+                    yield chunk
+            finally:  # the client may have hung up: so do we, and the engine stops
+                await answer.aclose()
 
         kept = {k: v for k, v in answer.headers.items() if k.lower() not in _HOP_BY_HOP}
-        closing = BackgroundTask(answer.aclose)
-        return StreamingResponse(chunks(), answer.status_code, kept, background=closing)
+        return StreamingResponse(chunks(), answer.status_code, kept)
 
 
 app = Replica.bind(COMMAND)  # type: ignore[attr-defined]

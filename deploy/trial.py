@@ -26,6 +26,7 @@ from .fleets import Fleet, RayFleet, RouterFleet
 
 NUM_CLIENTS = 6
 FLEETS: dict[str, type[Fleet]] = {"router": RouterFleet, "ray": RayFleet}
+PHASES = ("kill", "drain")
 REFUSED = (429, 503)  # not accepted: the client is told to come again
 QUESTION = "Tom has 3 dogs and 2 birds. How many legs do they have?"
 
@@ -101,6 +102,7 @@ def main() -> None:
     """Run the trial."""
     parser = argparse.ArgumentParser(prog="python -m deploy.trial", description=__doc__)
     parser.add_argument("fleet", choices=FLEETS)
+    parser.add_argument("--phases", nargs="+", choices=PHASES, default=PHASES)
     parser.add_argument("--before-s", type=float, default=10)
     parser.add_argument("--after-s", type=float, default=20)
     args = parser.parse_args()
@@ -108,14 +110,15 @@ def main() -> None:
     is_lossless = True
     try:
         fleet.start()
-        for name, event in (("kill", fleet.kill_one), ("drain", fleet.drain_one)):
+        for name in args.phases:
+            event = fleet.kill_one if name == "kill" else fleet.drain_one
             found = _count(
                 name, *asyncio.run(_phase(fleet.base, event, args.before_s, args.after_s))
             )
             lost = found["lost_later"] + (found["lost_in_flight"] if name == "drain" else 0)
             is_lossless &= lost == 0 and found["ok_begun_after"] > 0
             print(json.dumps({"fleet": args.fleet, **found}), flush=True)
-            if name == "kill":
+            if name == "kill" and "drain" in args.phases:
                 fleet.restore()
     finally:
         fleet.stop()
