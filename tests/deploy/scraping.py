@@ -22,8 +22,8 @@ START_TIMEOUT_S = 60.0
 class Prometheus:
     """Its HTTP API."""
 
-    def __init__(self, base: str) -> None:
-        self._client = httpx.Client(base_url=base, timeout=10.0)
+    def __init__(self, client: httpx.Client) -> None:
+        self._client = client
 
     def _data(self, path: str, **params: str) -> Any:
         response = self._client.get(f"/api/v1/{path}", params=params)
@@ -69,7 +69,8 @@ def running_prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
     ]  # fmt: skip
     with (folder / "prometheus.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
-    prometheus = Prometheus(f"http://127.0.0.1:{port}")
+    client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10.0)
+    prometheus = Prometheus(client)
     try:
         deadline = time.monotonic() + START_TIMEOUT_S
         while not prometheus.is_ready():
@@ -79,5 +80,6 @@ def running_prometheus(folder: Path, target: str) -> Iterator[Prometheus]:
             time.sleep(0.1)
         yield prometheus
     finally:
+        client.close()
         process.terminate()
         process.wait(timeout=20)
