@@ -23,6 +23,7 @@ _OURS = (
     "test_limits",
     "test_shutdown",
     "test_tiny_reasoner",
+    "test_load_live",
 )
 _ORDER = (*_OURS, "test_vllm_serve")
 
