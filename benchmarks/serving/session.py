@@ -66,10 +66,9 @@ class Session:
     latency_target_s: float
     folder: Path
 
-    def requests(self, arms: Sequence[Arm], name: str) -> list[Request]:
+    def requests(self, arms: Sequence[Arm]) -> list[Request]:
         """The requests of a run, with a prefix cache of their own."""
-        salt = f"{name}/{time.time_ns()}"
-        return self.asking.requests(self.tasks, arms, self.num_requests, salt)
+        return self.asking.requests(self.tasks, arms, self.num_requests, str(time.time_ns()))
 
     def warm_up(self, arms: Sequence[Arm]) -> None:
         """A few requests of every mode, so that no run pays for what is compiled once.
@@ -77,7 +76,7 @@ class Session:
         Raises:
             RuntimeError: if the server refuses one, with what it said.
         """
-        asked = self.requests(arms, "warm-up")[: _NUM_WARM_UP * len(arms)]
+        asked = self.requests(arms)[: _NUM_WARM_UP * len(arms)]
         with httpx.Client(timeout=600.0) as client, ThreadPoolExecutor(_NUM_WARM_UP) as pool:
             for reply in pool.map(
                 lambda request: client.post(self.base + ROUTE, json=request.body), asked
@@ -94,7 +93,7 @@ class Session:
         """
         tool, out = TOOLS[run.tool], self.folder / run.name
         out.mkdir(parents=True)
-        asked = self.requests(run.arms, run.name)
+        asked = self.requests(run.arms)
         command = tool.command(self.base, self.tokenizer, run.load, asked, out)
         _call(command, out / "tool.log")
         answers, version = tool.read(out, asked)

@@ -40,8 +40,10 @@ class Request:
     def failed(self, error: str) -> Timed:
         """The sample of a request that got no answer."""
         return Timed(
-            self.task.name, self.problem.id, 0, "", None, None, None, 0, None, 0.0, 0.0, None, error
-        )
+            task=self.task.name, problem=self.problem.id, sample=0, text="", thinking=None,
+            soft=None, switches=None, tokens=0, first_answer=None, seconds=0.0, started=0.0,
+            finish=None, error=error,
+        )  # fmt: skip
 
     def is_right(self, sample: Sample) -> bool:
         """Whether the answer is correct, by the task's own scorer."""
@@ -77,9 +79,9 @@ class Asking:
         """
         problems = list(itertools.islice(_in_turn(tasks), count))
         found = [
-            Request(arm.name, t, p, self.body(arm, p.prompt, f"{salt}/{arm.name}"))
+            Request(arm.name, t, p, self.body(arm, p.prompt, f"{salt}-{i}"))
             for t, p in problems
-            for arm in arms
+            for i, arm in enumerate(arms)
         ]
         random.Random(0).shuffle(found)
         return found

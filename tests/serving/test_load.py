@@ -45,7 +45,7 @@ def test_every_mode_gets_the_same_problems_and_a_cache_of_its_own() -> None:
         problems = {r.problem.id for r in asked if r.mode == arm.name}
         assert problems == {"a-0", "b-0", "a-1", "b-1"}
     assert {(r.mode, r.body["cache_salt"]) for r in asked} == {
-        ("explicit", "run/explicit"), ("routed@0.7", "run/routed@0.7")
+        ("explicit", "run-0"), ("routed@0.7", "run-1")
     }  # fmt: skip
     assert [r.mode for r in asked] != sorted(r.mode for r in asked), "modes take turns"
     assert asked == ASKING.requests(TASKS, ARMS, 4, "run")

@@ -35,7 +35,7 @@ def asked(*modes: str, salt: str = "") -> list[Request]:
 
 def aiperf_requests() -> list[Request]:
     first = json.loads((RECORDED / "aiperf" / "bodies.jsonl").read_text().splitlines()[0])
-    return asked("explicit", "latent", salt=first["cache_salt"].rpartition("/")[0])
+    return asked("explicit", "latent", salt=first["cache_salt"].rpartition("-")[0])
 
 
 @pytest.fixture(scope="module")
