@@ -22,7 +22,8 @@ from .summary import Summary, summarize
 from .workload import ROUTE, Asking, Request
 
 TOOLS: dict[str, Any] = {tool.NAME: tool for tool in (aiperf, vllm_bench)}
-_OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+# In offline mode AIPerf takes a tokenizer's directory for a name on the hub.
+_NOT_FOR_TOOLS = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _NUM_WARM_UP = 8
 
 
@@ -102,11 +103,10 @@ class Session:
 
 def _call(command: Sequence[str], log: Path) -> None:
     """Run a tool: on a terminal with its own live progress, else with its output in a file."""
+    env = {k: v for k, v in os.environ.items() if k not in _NOT_FOR_TOOLS}
     shown: IO[bytes] | None = None if sys.stdout.isatty() else log.open("wb")
     try:
-        done = subprocess.run(
-            command, env={**os.environ, **_OFFLINE}, stdout=shown, stderr=shown, check=False
-        )
+        done = subprocess.run(command, env=env, stdout=shown, stderr=shown, check=False)
     finally:
         if shown:
             shown.close()
