@@ -2,8 +2,9 @@
 MODEL ?= tiny-reasoner
 ARGS ?=
 BIN := .venv/bin
+AIPERF := .cache/aiperf-venv
 
-.PHONY: help setup demo serve test lint bench train-reasoner export-reasoner \
+.PHONY: help setup demo serve test lint bench bench-serving train-reasoner export-reasoner \
 	train-shortcuts export-shortcuts train-latent
 .DEFAULT_GOAL := help
 
@@ -30,6 +31,15 @@ lint: setup  ## check style, types and the direction of imports
 
 bench: setup  ## run the benchmarks and append their rows to benchmarks/results
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-serving: setup $(AIPERF)/.stamp  ## load the server with AIPerf and vllm bench serve, for example ARGS="--profile poisson"
+	$(BIN)/python -m benchmarks.serving $(ARGS)
+
+# Its pins clash with vLLM's.
+$(AIPERF)/.stamp: requirements/aiperf.txt | setup
+	$(BIN)/python -m venv $(AIPERF)
+	$(AIPERF)/bin/python -m pip install -qq --disable-pip-version-check -r $<
+	touch $@
 
 train-reasoner: setup  ## train the tiny reasoner from scratch, or resume it (about 2 hours on 2 cores)
 	$(BIN)/python -m sottovoce_training.reasoner.train $(ARGS)
