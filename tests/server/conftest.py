@@ -35,7 +35,6 @@ _OURS = (
     "test_shutdown",
     "test_shortcuts_live",
     "test_tiny_reasoner",
-    "test_load_live",
 )
 _ORDER = (*_OURS, "test_vllm_serve")
 

@@ -2,7 +2,7 @@
 
 `recorded/NAME` is the folder of a run of `python -m benchmarks.serving`, less what is not read. The
 endpoint was a script that streams six chunks of reasoning and then the right answer, but 999 to
-leg_counting; it counts the six as soft in `latent`. `tests/server/test_load_live.py` asks a model.
+leg_counting; it counts the six as soft in `latent`.
 """
 
 from __future__ import annotations
