@@ -10,7 +10,6 @@ from torch import nn
 
 from ..llama import Reader, Segment, Tape
 from ..shortcuts.data import Batch
-from ..shortcuts.modules import Gate
 from .heads import Head, Thought, new_head
 
 
@@ -25,45 +24,32 @@ class Pass:
 
 
 class Thinker(Reader):
-    """A Llama and the head that feeds its last state back. It has no shortcuts: gates are None."""
+    """A Llama and the head that feeds its last state back."""
 
     def __init__(self, model: Any, method: str) -> None:
         super().__init__(model)
         scale = model.model.embed_tokens.weight.std().item()
         self.head: nn.Module = new_head(method, model.config.hidden_size, scale)
 
-    def extend(
-        self, tape: Tape, x: torch.Tensor, is_token: torch.Tensor, gate: Gate | None = None
-    ) -> Segment:
-        """Read inputs [B, S, H]."""
-        return tape.extend(x, is_token)
-
-    def think(self, tape: Tape, num_latents: int, gate: Gate | None = None) -> list[Segment]:
-        """Take latent steps."""
-        is_real = torch.ones(len(tape.last), num_latents, dtype=torch.bool)
-        return self.loop(tape, is_real)[2]
-
-    def loop(
-        self, tape: Tape, is_real: torch.Tensor
-    ) -> tuple[torch.Tensor, list[Thought], list[Segment]]:
+    def loop(self, tape: Tape, is_real: torch.Tensor) -> tuple[torch.Tensor, list[Thought]]:
         """Take latent steps where bool [B, K] is true; rows past their last one wait.
 
-        Returns the states [B, K, H] after each, the thoughts, of [B, 1, H], and what was read.
+        Returns the states [B, K, H] after each, and the thoughts, of [B, 1, H].
         """
         head: Head = self.head
-        after, thoughts, segments = [tape.last[:, :0]], list[Thought](), list[Segment]()
+        after, thoughts = [tape.last[:, :0]], list[Thought]()
         for k in range(is_real.shape[1]):
             thoughts.append(head(tape.last))
-            segments.append(tape.extend(thoughts[-1].z, is_real[:, k : k + 1]))
+            tape.extend(thoughts[-1].z, is_real[:, k : k + 1])
             after.append(tape.last)
-        return torch.cat(after, dim=1), thoughts, segments
+        return torch.cat(after, dim=1), thoughts
 
     def forward(self, batch: Batch, is_real: torch.Tensor | None = None) -> Pass:
         """Prompt, latent steps and text."""
         tape = self.prompt(batch.prompt_ids, batch.is_prompt)
         if is_real is None:
             is_real = torch.ones(len(batch.prompt_ids), batch.num_latents, dtype=torch.bool)
-        after, thoughts, _ = self.loop(tape, is_real)
+        after, thoughts = self.loop(tape, is_real)
         last = tape.last
         text = tape.extend(self.embed(batch.text_ids), batch.is_text)
         ends = self.normed(text.states[-1])

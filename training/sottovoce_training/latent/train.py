@@ -63,12 +63,13 @@ class Run(run.Run[Lesson]):
         self.tokenizer = load_tokenizer(teacher)
         model = read_model(teacher)
         decoder = None if settings.method in ("codi", "coconut") else StepDecoder(model)
-        self.reasoner = Reader(read_model(teacher))
+        reinforces = settings.method == "atp-rl"
+        self.reasoner = Reader(read_model(teacher)) if reinforces else None
         self.model = _Trained(Thinker(model, settings.method), decoder)
         if start is not None:
             state = torch.load(start / "checkpoint.pt", weights_only=True)
             self.model.load_state_dict(state["model"])
-        if settings.method == "atp-rl" and decoder is not None:
+        if reinforces and decoder is not None:
             decoder.requires_grad_(False)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         inside = (p for name, p in self.model.named_parameters() if ".layers." in name)
@@ -87,7 +88,7 @@ class Run(run.Run[Lesson]):
                 return coconut_losses(thinker, batch)
             if self.settings.method == "atp":
                 return atp_losses(thinker, batch, decoder)
-            if self.settings.method == "atp-rl":
+            if self.reasoner is not None:
                 end = self.tokenizer.convert_tokens_to_ids(END)
                 return reinforced_losses(thinker, decoder, self.reasoner, batch.latent, end)
             return codi_losses(thinker, batch, decoder)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 
-from ..llama import Segment, Tape
+from ..llama import Segment
 from ..reasoner.evaluate import left_padded
 from ..reasoner.tokenizer import END, END_THINK
 from .modules import Gate
+from .student import Student
 
 
 @dataclass(frozen=True)
@@ -27,32 +28,11 @@ class Mode:
         return thinking + ("" if self.depth is None else f", depth {self.depth}")
 
 
-class Thinking(Protocol):
-    """A model that takes latent steps, and reads texts after them."""
-
-    def prompt(self, ids: torch.Tensor, is_prompt: torch.Tensor) -> Tape:
-        """Read prompts."""
-
-    def think(self, tape: Tape, num_latents: int, gate: Gate | None) -> list[Segment]:
-        """Take latent steps."""
-
-    def extend(
-        self, tape: Tape, x: torch.Tensor, is_token: torch.Tensor, gate: Gate | None
-    ) -> Segment:
-        """Read inputs."""
-
-    def embed(self, ids: torch.Tensor) -> torch.Tensor:
-        """Token embeddings."""
-
-    def logits(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The head."""
-
-
 @dataclass
 class Writer:
     """Writes after prompts in one mode, and counts layers; a latent step counts as a pad token."""
 
-    student: Thinking
+    student: Student
     tokenizer: Any
     mode: Mode
     max_tokens: int = 256
