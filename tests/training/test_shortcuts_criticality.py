@@ -37,15 +37,15 @@ def test_every_step_of_our_chains_is_linked_but_not_derived(family: object) -> N
     ("critical", "num_latents", "expected"),
     [
         ([False, True], 2, [0.0, 1.0]),
-        ([False, True, True], 2, [1 / 3, 1.0]),  # the second step lies half in either
+        ([False, True, True], 2, [0.0, 1.0]),
         ([False, False, True, True, True, False], 3, [0.0, 1.0, 0.5]),
-        ([True, False], 4, [1.0, 1.0, 0.0, 0.0]),  # fewer steps than latents: each has several
-        ([False, True], 3, [0.0, 0.5, 1.0]),
-        ([True], 8, [1.0] * 8),
+        ([True, False], 4, [1.0, 0.0, 0.0, 0.0]),  # fewer steps than latents: the last have none
+        ([False, True], 3, [0.0, 1.0, 0.0]),
+        ([True], 8, [1.0] + [0.0] * 7),
         ([False, True, True, True], 1, [0.75]),
     ],
 )
-def test_a_chain_is_spread_evenly(
+def test_a_chain_is_spread_over_the_latents(
     critical: list[bool], num_latents: int, expected: list[float]
 ) -> None:
     assert spread(critical, num_latents) == pytest.approx(expected)

@@ -16,11 +16,16 @@ from .llama import Reader, Tape
 from .reasoner.data import IGNORED
 
 DECODER_LAYERS = 2
+NUM_PARTS = 3
 
 
 def latent_of(step: int, num_steps: int, num_latents: int) -> int:
-    """The latent, from 0, that stands for a step: the chain is laid out evenly over the latents."""
-    return int((step + 0.5) * num_latents / num_steps)
+    """The latent, from 0, that stands for a step: its own, or a share of one where steps are more.
+
+    Step i is always latent i where latents suffice, so that a latent's task, the next step, does
+    not depend on how many follow; the latents after the last step stand for nothing.
+    """
+    return step if num_steps <= num_latents else int((step + 0.5) * num_latents / num_steps)
 
 
 def covered(example: Example, num_latents: int) -> list[list[int]]:
@@ -94,5 +99,12 @@ class StepDecoder(nn.Module):
 
     def nll(self, z: torch.Tensor, texts: StepTexts) -> torch.Tensor:
         """Mean cross-entropy, in nats a token, of the texts given latents z [B, K, H]."""
-        logits = self(z[texts.rows, texts.latents], texts.ids)
-        return F.cross_entropy(logits.flatten(0, 1).float(), texts.labels.flatten())
+        is_label = texts.labels != IGNORED
+        order = is_label.sum(1).argsort()
+        total = z.new_zeros(())
+        for part in order.tensor_split(NUM_PARTS):  # of like length: less padding is read
+            longest = int(is_label[part].sum(1).amax()) if len(part) else 0
+            logits = self(z[texts.rows[part], texts.latents[part]], texts.ids[part, :longest])
+            labels = texts.labels[part, :longest].flatten()
+            total = total + F.cross_entropy(logits.flatten(0, 1).float(), labels, reduction="sum")
+        return total / is_label.sum()

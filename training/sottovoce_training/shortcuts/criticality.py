@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 
 from ..chain import Chain
+from ..steps import latent_of
 
 
 def derived(chain: Chain) -> list[bool]:
@@ -24,25 +25,17 @@ RULES: dict[str, Callable[[Chain], list[bool]]] = {"derived": derived, "linked":
 
 
 def spread(critical: Sequence[bool], num_latents: int) -> list[float]:
-    """The critical share, 0 to 1, of what each latent step stands for.
-
-    The chain's n steps are laid out evenly over the K latent steps: latent k covers the stretch
-    from k n/K to (k + 1) n/K, a step counting by how much of it lies within.
+    """The critical share, 0 to 1, of the steps that each latent stands for; 0 of none.
 
     Raises:
         ValueError: if the chain has no steps.
     """
     if not critical:
         raise ValueError("critical: a chain without steps has nothing to spread")
-    length, found = len(critical) / num_latents, []
-    for k in range(num_latents):
-        start, end = k * length, (k + 1) * length
-        inside = (
-            max(0.0, min(end, i + 1) - max(start, i)) * is_critical
-            for i, is_critical in enumerate(critical)
-        )
-        found.append(min(1.0, sum(inside) / length))
-    return found
+    found: list[list[bool]] = [[] for _ in range(num_latents)]
+    for step, is_critical in enumerate(critical):
+        found[latent_of(step, len(critical), num_latents)].append(is_critical)
+    return [sum(steps) / max(1, len(steps)) for steps in found]
 
 
 def exit_weights(criticality: torch.Tensor, num_layers: int) -> torch.Tensor:

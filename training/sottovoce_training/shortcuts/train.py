@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 
 from .. import run
-from ..reasoner.data import held_out_questions
+from ..reasoner.data import focused, held_out_questions
 from ..reasoner.evaluate import Result, accuracy, score, validation_problems
 from ..reasoner.export import read_model
 from ..reasoner.tokenizer import load_tokenizer
@@ -38,7 +38,7 @@ class Settings(run.Schedule):
     alpha: float = 1.0  # of the states' MSE in stage 1
     beta: float = 1.0  # of the NLL in stage 2
     criticality: str = "derived"  # or "linked", by which every step of these chains is critical
-    explicit_share: float = 0.1  # of the lessons: thought in words
+    explicit_share: float = 0.2  # of the lessons: thought in words
     steps_read: bool = True  # whether a decoder learns the chain's steps from the latents
     batch_size: int = 32  # problems
 
@@ -132,6 +132,7 @@ class Run(run.Run[Lesson]):
         found = {mode.name: self.measure(mode) for mode in self.settings.modes}
         shares = {name: accuracy(results) for name, (results, _) in found.items()}
         first = shares[self.settings.modes[0].name]
+        self.stream.weights = focused(first)
         self._log(
             accuracy=first,
             modes={name: share["all"] for name, share in shares.items()},
@@ -164,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="make train-shortcuts", description=__doc__)
     parser.add_argument("--teacher", type=Path, default=Path("models/tiny-reasoner"))
     parser.add_argument("--out", type=Path, default=Path(".cache/shortcuts"))
-    parser.add_argument("--stage-1-steps", type=int, default=900)
+    parser.add_argument("--stage-1-steps", type=int, default=2600)
     parser.add_argument("--stage-2-steps", type=int, default=250)
     parts = ["depth", "step", "stages", "decoder"]
     parser.add_argument("--without", nargs="*", choices=parts, default=[])
