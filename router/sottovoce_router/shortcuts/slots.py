@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import PluginError
 from ..ledger import Rows
 from .manifest import Manifest
 from .params import MAX_STEPS
@@ -73,10 +72,19 @@ class ShortcutSlots:
         self.steps[slot], self.prompt_len[slot] = stamp.steps, prompt_len
         self.placeholder[slot] = stamp.placeholder
         if stamp.steps:
+            self.row[slot] = self._row_of(req_id)
+
+    def _row_of(self, req_id: str) -> int:
+        """A request's row of the ledger, which grows where preempted requests hold all of them."""
+        row = self._rows.row_of(req_id)
+        if row is None:
+            num_more = len(self.is_student)
+            self._rows.grow(num_more)
+            more = self.latents.new_empty(num_more, *self.latents.shape[1:])
+            self.latents = torch.cat([self.latents, more])
             row = self._rows.row_of(req_id)
-            if row is None:
-                raise PluginError("more than twice as many latent requests as slots are alive")
-            self.row[slot] = row
+            assert row is not None
+        return row
 
     def clear(self, req_id: str) -> None:
         """Forget the slot of a request that was removed from the batch."""
