@@ -45,6 +45,7 @@ class ShortcutSlots:
         self.has_depth, self.has_step = manifest.has_depth, manifest.has_step
         self.is_student = np.zeros(num_slots, dtype=bool)
         self.depth = np.full(num_slots, np.nan, dtype=np.float32)  # NaN: skips no layer
+        self.limit = np.full(num_slots, np.nan, dtype=np.float32)  # the logit of the depth
         self.steps = np.zeros(num_slots, dtype=np.int64)
         self.prompt_len = np.zeros(num_slots, dtype=np.int64)
         self.placeholder = np.zeros(num_slots, dtype=np.int64)
@@ -68,7 +69,9 @@ class ShortcutSlots:
         if stamp is None:
             return
         self._slot_of[req_id] = slot
-        self.depth[slot] = np.nan if stamp.depth is None else stamp.depth
+        depth = np.float64(np.nan if stamp.depth is None else stamp.depth)
+        with np.errstate(divide="ignore"):  # the logits of 0 and 1 are infinite
+            self.depth[slot], self.limit[slot] = depth, np.log(depth) - np.log1p(-depth)
         self.steps[slot], self.prompt_len[slot] = stamp.steps, prompt_len
         self.placeholder[slot] = stamp.placeholder
         if stamp.steps:
