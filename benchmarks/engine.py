@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 # What each kind sets; every other variable is the caller's.
@@ -18,6 +19,14 @@ KINDS: dict[str, dict[str, str]] = {
     "sottovoce": {},
     "v1": {"VLLM_PLUGINS": "none", "VLLM_USE_V2_MODEL_RUNNER": "0"},
 }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What was generated for one prompt."""
+
+    token_ids: list[int]
+    num_skipped: int  # layer executions that shortcuts stood in for
 
 
 class Engine:
@@ -42,17 +51,35 @@ class Engine:
 
     def run(self, prompt: str, lengths: Sequence[int], sampling: Mapping[str, Any]) -> float:
         """Seconds that a batch of one prompt takes, each request with its own output length."""
+        each = [{**sampling, "max_tokens": n, "ignore_eos": True} for n in lengths]
+        return self._generate([prompt] * len(each), each)[0]
+
+    def ask(
+        self, prompts: Sequence[str], sampling: Mapping[str, Any]
+    ) -> tuple[float, list[Answer]]:
+        """Seconds that a batch of prompts takes, and their answers, each as long as it is."""
+        return self._generate(prompts, [sampling] * len(prompts))
+
+    def _generate(
+        self, prompts: Sequence[str], sampling: Sequence[Mapping[str, Any]]
+    ) -> tuple[float, list[Answer]]:
         assert self._process.stdin is not None
-        job = {"prompt": prompt, "lengths": list(lengths), "sampling": dict(sampling)}
+        job = {"prompts": list(prompts), "sampling": [dict(s) for s in sampling]}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
-        return float(self._read())
+        seconds, answers = self._read()
+        return float(seconds), [Answer(*answer) for answer in answers]
 
     def close(self) -> None:
         """Stop the engine."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=120)
+
+
+def _answer(choice: Any) -> tuple[list[int], int]:
+    steps = getattr(choice, "routing", None) or ()  # stock vLLM has no such field
+    return list(choice.token_ids), sum(step.num_skipped for step in steps)
 
 
 def _serve(options: dict[str, Any]) -> None:
@@ -62,12 +89,12 @@ def _serve(options: dict[str, Any]) -> None:
     print("@1", flush=True)
     for line in sys.stdin:
         job = json.loads(line)
-        params = [
-            SamplingParams(**job["sampling"], max_tokens=n, ignore_eos=True) for n in job["lengths"]
-        ]
+        params = [SamplingParams(**sampling) for sampling in job["sampling"]]
         started = time.perf_counter()
-        llm.generate([job["prompt"]] * len(params), params, use_tqdm=False)
-        print("@" + json.dumps(time.perf_counter() - started), flush=True)
+        outputs = llm.generate(job["prompts"], params, use_tqdm=False)
+        seconds = time.perf_counter() - started
+        answers = [_answer(output.outputs[0]) for output in outputs]
+        print("@" + json.dumps([seconds, answers]), flush=True)
 
 
 if __name__ == "__main__":
