@@ -25,8 +25,8 @@ from .engine import Answer, Engine
 from .quality.arms import parse_arm
 from .quality.statistics import Estimate, mcnemar, mean_difference, mean_saving
 from .rows import RESULTS, append, percentiles, write
-from .run import Pair, paired
 
+Pair = tuple[float, float]
 NAME, BASE = "shortcuts", "explicit"
 CONCURRENT = 16
 MAX_TOKENS = 512
@@ -121,10 +121,9 @@ class Bench:
 
     def throughput(self, arm: str, rounds: int) -> None:
         """Answers a second over those of `explicit`, as many at a time as the engine takes."""
-        pairs = paired(
-            lambda: self._ask(BASE, self.prompts)[0],
-            lambda: self._ask(arm, self.prompts)[0],
-            rounds,
+        pairs = alternated(
+            [lambda: self._ask(BASE, self.prompts)[0]] * rounds,
+            [lambda: self._ask(arm, self.prompts)[0]] * rounds,
         )
         about = {"arm": arm, "against": BASE, "concurrent": CONCURRENT}
         self._ratio(about, "answers per second", pairs)
@@ -137,10 +136,9 @@ class Bench:
             executions = self._num_layers * sum(len(a.token_ids) - 1 for a in answers)
             share = sum(a.num_skipped for a in answers) / executions
             for against in ("shortcuts@0+depth@off", BASE):
-                pairs = paired(
-                    lambda: self._steps(arm, size, steps)[0],  # noqa: B023 - called at once
-                    lambda: self._steps(against, size, steps)[0],  # noqa: B023
-                    rounds,
+                pairs = alternated(
+                    [lambda: self._steps(arm, size, steps)[0]] * rounds,  # noqa: B023 - called at once
+                    [lambda: self._steps(against, size, steps)[0]] * rounds,  # noqa: B023
                 )
                 about = {"arm": arm, "against": against, "concurrent": size, "steps": steps}
                 self._ratio(about, "step time", pairs, skipped_share=round(share, 4))

@@ -9,7 +9,7 @@ import pytest
 from e2e.compare import prompt_of
 from e2e.engine import Engine, Engines, Prompt, Result
 from e2e.request import Request
-from e2e.shortcut_models import Shortcut, llama, qwen3
+from e2e.shortcut_models import Shortcut, llama, qwen2, qwen3
 from e2e.shortcut_runs import Asked, follow, skips
 from e2e.steps import routes_of
 from sottovoce_training.shortcuts.modules import Variant
@@ -121,6 +121,17 @@ def test_placeholders_have_no_text(
         text = model.tokenizer.decode(choice.token_ids[3:], skip_special_tokens=not shows)
         # Half a character at the end is held back.
         assert choice.text.rstrip("\ufffd") == text.rstrip("\ufffd") != ""
+
+
+def test_queries_keys_and_values_may_have_biases(
+    engines: Engines, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = qwen2(tmp_path_factory.mktemp("qwen2"))
+    asked = requests(model)
+    engine = engines.start(model.path, **OPTIONS)
+    results = engine.run([a.as_prompt(arrives=i) for i, a in enumerate(asked)]).results
+    found = [follow(model, a, r.only) for a, r in zip(asked, results, strict=True)]
+    assert skips(found[0][1:]) == skips(found[1][1:]) == {True, False}
 
 
 @pytest.mark.parametrize("variant", [Variant(step=False), Variant(depth=False)])

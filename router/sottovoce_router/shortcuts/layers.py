@@ -77,7 +77,7 @@ class Pass:
             out = self._partly(layer, entrance, x, positions, opened, skips, routes)
         else:
             hidden, residual = layer(positions, x, None)
-            out = hidden + residual
+            out = hidden.add_(residual)
         if routes.waves:
             self._step_across(index, out, routes.rows_np[skips], routes)
         return out

@@ -5,6 +5,8 @@ The maths is that of `sottovoce_training.shortcuts.modules`, which trains them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -121,11 +123,9 @@ class Shortcuts(nn.Module):
     def load(self, weights: dict[str, torch.Tensor]) -> None:
         """Take the weights in, and make of them what steps compute with."""
         self.load_state_dict(weights)
-        pairs = zip(self.routers, self.adapters, strict=False)
-        self.entrances = [
-            Entrance(self._scaled, router, adapter if self.has_depth else None)
-            for router, adapter in pairs
-        ]
+        adapters: Any = self.adapters if self.has_depth else [None] * len(self.adapters)
+        pairs: Any = zip(self.routers, adapters, strict=False)  # the last adapter is no layer's
+        self.entrances = [Entrance(self._scaled, router, adapter) for router, adapter in pairs]
 
     def across(self, layer: int, before: torch.Tensor) -> torch.Tensor:
         """What the layer's output at the latent step before, [n, H], adds to that: float32."""
