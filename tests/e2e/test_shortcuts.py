@@ -71,6 +71,21 @@ def test_a_batch_of_them_is_the_references(engine: Engine, model: Shortcut) -> N
     assert skips(found[2][1:]) == {True}
 
 
+def test_rows_that_skip_do_not_attend_to_long_contexts(engine: Engine, model: Shortcut) -> None:
+    """Three of more than 256 positions, of which two that skip a layer are enough."""
+    prompts = [model.prompt(f"{n} questions: " + QUESTION * 20) for n in (2, 3, 5)]
+    assert min(map(len, prompts)) > 256
+    asked = [Asked(prompt, 2, 0.5, num_tokens=12) for prompt in prompts]
+    results = engine.run([a.as_prompt() for a in asked]).results
+    found = [follow(model, a, r.only)[1:] for a, r in zip(asked, results, strict=True)]
+    # [steps, layers, requests]: who skips what at once.
+    steps = [
+        zip(*(p.is_skipped for p in positions), strict=True)
+        for positions in zip(*found, strict=True)
+    ]
+    assert 2 in {sum(skipped) for layers in steps for skipped in layers}
+
+
 def outline(result: Result) -> list[Any]:
     return [(step.token, step.route) for step in result.only.steps]
 

@@ -1,13 +1,15 @@
 """The student's pass over its part of a batch: layers that rows skip are left out of the arithmetic.
 
-A row that skips a layer takes no part in its attention, output projection or MLP; its key and value
-are written from the layer's input all the same. Which rows those are the host must know to size the
-tensors of the rest: one wait for the device a layer, inherent to skipping without CUDA graphs.
+A row that skips a layer takes no part in its output projection or MLP, nor in its attention unless
+its context is short; its key and value are written from the layer's input all the same. Which rows
+those are the host must know to size the tensors of the rest: one wait for the device a layer,
+inherent to skipping without CUDA graphs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,10 @@ def _finished(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.Tens
     return found
 
 
+# Positions attended to in vain that take about as long as attention metadata for the other rows.
+_LEAST_CONTEXT = 512
+
+
 @dataclass
 class Pass:
     """One step of the student."""
@@ -55,6 +61,12 @@ class Pass:
     before: torch.Tensor  # [slots, L, H], see `ShortcutSlots`
     part: Part
     num_skipped: Indices  # of each row of the part, counted here
+
+    @cached_property
+    def _contexts(self) -> Indices:
+        """Of each request at least as many positions as it attends to, or a few more."""
+        found: Indices = self.part.attention.batch.seq_lens_cpu_upper_bound.numpy()
+        return found
 
     def run(self, x: torch.Tensor, positions: torch.Tensor, routes: Routes | None) -> torch.Tensor:
         """Inputs [n, H] to hidden states after the final norm, [n, H]."""
@@ -107,7 +119,7 @@ class Pass:
         runs = np.ones(len(x), dtype=bool)
         runs[skipping] = False
         if runs.any():
-            rows, attended = self._attended(attention, q, k, v, np.flatnonzero(runs), routes)
+            rows, attended = self._attended(attention, q, k, v, runs, routes)
             out[rows] = _finished(layer, x[rows], attended)
         else:
             _write(attention, k, v)
@@ -119,12 +131,13 @@ class Pass:
         q: torch.Tensor,
         k: torch.Tensor,
         v: torch.Tensor,
-        running: Indices,
+        runs: Bools,
         routes: Routes,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """What the heads of these rows find, once the keys and values of all rows are written."""
+        """The rows that run, and what their heads find; the keys and values of all are written."""
+        running = np.flatnonzero(runs)
         rows = uploaded(running, q.device)
-        if not routes.is_decode:
+        if not routes.is_decode or self._contexts[~runs].sum() < _LEAST_CONTEXT:
             return rows, attention.attn(q, k, v)[rows]
         _write(attention, k, v)
         with self.part.attention.of(running, rows).entered(writes=False):
