@@ -115,12 +115,13 @@ class Pass:
         self.num_skipped[skipping] += 1
         rows, out = uploaded(skipping, x.device), torch.empty_like(x)
         of_asked = rows if routes.rows is None else uploaded(np.flatnonzero(skips), x.device)
-        out[rows] = entrance.down(x[rows], opened[of_asked]).to(x.dtype)
+        chosen = x.index_select(0, rows), opened.index_select(0, of_asked)
+        out.index_copy_(0, rows, entrance.down(*chosen).to(x.dtype))
         runs = np.ones(len(x), dtype=bool)
         runs[skipping] = False
         if runs.any():
             rows, attended = self._attended(attention, q, k, v, runs, routes)
-            out[rows] = _finished(layer, x[rows], attended)
+            out.index_copy_(0, rows, _finished(layer, x.index_select(0, rows), attended))
         else:
             _write(attention, k, v)
         return out
@@ -138,10 +139,10 @@ class Pass:
         running = np.flatnonzero(runs)
         rows = uploaded(running, q.device)
         if not routes.is_decode or self._contexts[~runs].sum() < _LEAST_CONTEXT:
-            return rows, attention.attn(q, k, v)[rows]
+            return rows, attention.attn(q, k, v).index_select(0, rows)
         _write(attention, k, v)
         with self.part.attention.of(running, rows).entered(writes=False):
-            return rows, attention.attn(q[rows], k[rows], v[rows])
+            return rows, attention.attn(*(part.index_select(0, rows) for part in (q, k, v)))
 
     def _step_across(
         self, index: int, out: torch.Tensor, skipping: Indices, routes: Routes
