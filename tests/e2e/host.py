@@ -163,6 +163,8 @@ def _serve(pipe: Connection, is_stock: bool) -> None:
         _mend_interpreter()
     if is_stock:
         _make_stock_vllm_run_here()
+    from vllm import LLM  # noqa: F401  # now, while the tests are busy elsewhere
+
     server = Server()
     while True:
         try:

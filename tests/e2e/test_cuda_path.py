@@ -8,12 +8,11 @@ from __future__ import annotations
 import pytest
 
 from e2e.compare import Tally, prompt_of
-from e2e.engine import Engine, Engines, Host
+from e2e.engine import INTERPRETED, Engine, Engines
 from e2e.loop import Model, Request, follow, generate
 
 QUESTION = "List three prime numbers larger than 100."
 NUM_STEPS = 24
-INTERPRETED = Host(interprets=True)
 
 
 @pytest.fixture

@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from e2e.compare import prompt_of
-from e2e.engine import Choice, Engines, Host, Prompt, Result
+from e2e.engine import INTERPRETED, STOCK, Choice, Engines, Prompt, Result
 from e2e.loop import Model, Request
 
-STOCK = Host(plugins="none", interprets=True)
 SAMPLED = {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.02, "max_tokens": 16}
 GREEDY = {"temperature": 0.0, "max_tokens": 16}
 SCHEMA = {
@@ -65,7 +64,7 @@ def answers(engines: Engines, llama: Model) -> dict[str, tuple[Result, ...]]:
     ours = engines.start(llama.path)
     found = {"ours": ours.run(asked).results, "ours in company": ours.run(asked + company).results}
     found["stock"] = engines.start(llama.path, STOCK).run(asked).results
-    found["ours interpreted"] = engines.start(llama.path, Host(interprets=True)).run(asked).results
+    found["ours interpreted"] = engines.start(llama.path, INTERPRETED).run(asked).results
     return found
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import replace
 
 from e2e.compare import Tally, prompt_of
-from e2e.engine import Engines, Host
+from e2e.engine import PLAIN, SERVED, Engines, Host
 from e2e.loop import Model, Request, follow, generate
 from e2e.steps import Step, routes_of
 from sottovoce_server.models import MODELS
@@ -33,7 +33,7 @@ def run(engines: Engines, model: Model, asked: list[Request], host: Host) -> lis
 def hold(engines: Engines, tally: Tally, model: Model) -> Counter[str | None]:
     """Compare every run with the loop's, and every step with its past; count the routes."""
     asked = requests(model.prompt(QUESTION))
-    had = run(engines, model, asked, Host())
+    had = run(engines, model, asked, PLAIN)
     for request, truth, steps in zip(asked, generate(model, asked), had, strict=True):
         tally.compare(model, request, truth, steps)
         tally.follow(model, request, steps)
@@ -50,7 +50,7 @@ def test_smollm2_as_served_follows_the_loop(engines: Engines, tally: Tally) -> N
 
     model = Model(smollm2_path())
     asked = requests(model.prompt(QUESTION))
-    had = run(engines, model, asked, Host(spawns=True))
+    had = run(engines, model, asked, SERVED)
     for request, steps in zip(asked, had, strict=True):
         tally.follow(model, request, steps)
     whole = [2, 3, 6]  # thinkrouter: greedy at 0.7 and 0.9, sampled at 0.7
@@ -65,7 +65,7 @@ def test_the_tiny_reasoner_follows_the_loop(engines: Engines, tally: Tally) -> N
     model = Model(MODELS["tiny-reasoner"].path())
     problem = FAMILIES["countdown"].problem(1)
     asked = [replace(r, max_tokens=96) for r in requests(model.prompt(problem.question))]
-    had = run(engines, model, asked, Host())
+    had = run(engines, model, asked, PLAIN)
     for request, truth, steps in zip(asked, generate(model, asked), had, strict=True):
         tally.compare(model, request, truth, steps)
         tally.follow(model, request, steps)
@@ -76,11 +76,6 @@ def test_the_tiny_reasoner_follows_the_loop(engines: Engines, tally: Tally) -> N
 def test_tiny_llama_follows_the_loop(engines: Engines, tally: Tally, llama: Model) -> None:
     routes = hold(engines, tally, llama)
     assert min(routes["soft"], routes["discrete"]) > 200
-
-
-def test_tiny_qwen3_follows_the_loop(engines: Engines, tally: Tally, qwen3: Model) -> None:
-    routes = hold(engines, tally, qwen3)
-    assert min(routes["soft"], routes["discrete"], routes[None]) > 100
 
 
 def test_every_option_of_the_mixture_follows_the_loop(
@@ -97,7 +92,7 @@ def test_every_option_of_the_mixture_follows_the_loop(
     ]
     truths = generate(llama, asked)
     for request, truth, steps in zip(
-        asked, truths, run(engines, llama, asked, Host()), strict=True
+        asked, truths, run(engines, llama, asked, PLAIN), strict=True
     ):
         tally.compare(llama, request, truth, steps)
 
@@ -106,7 +101,7 @@ def test_a_traced_explicit_request_is_observed_and_left_alone(
     engines: Engines, tally: Tally, llama: Model
 ) -> None:
     request = Request(llama.prompt(QUESTION), None, seed=4)
-    ((truth,), (steps,)) = generate(llama, [request]), run(engines, llama, [request], Host())
+    ((truth,), (steps,)) = generate(llama, [request]), run(engines, llama, [request], PLAIN)
     assert [step.token for step in steps] == [step.token for step in truth]
     assert set(routes_of(steps)) == {"discrete"}
     assert all(step.p_max > 0 for step in steps)
@@ -115,7 +110,7 @@ def test_a_traced_explicit_request_is_observed_and_left_alone(
 def test_a_threshold_of_one_is_met_by_certainty(engines: Engines, llama: Model) -> None:
     """Strictly below goes discrete; so cold a mixture leaves nothing to the second best."""
     request = Request(llama.prompt(QUESTION), "thinkrouter", 1.0, mix_temperature=0.01, seed=6)
-    (steps,) = run(engines, llama, [request], Host())
+    (steps,) = run(engines, llama, [request], PLAIN)
     wanted, _ = follow(llama, request, steps)
     certain = [
         have.route
@@ -124,6 +119,11 @@ def test_a_threshold_of_one_is_met_by_certainty(engines: Engines, llama: Model) 
     ]
     assert len(certain) > request.max_tokens / 2
     assert set(certain) == {"soft"}
+
+
+def test_tiny_qwen3_follows_the_loop(engines: Engines, tally: Tally, qwen3: Model) -> None:
+    routes = hold(engines, tally, qwen3)
+    assert min(routes["soft"], routes["discrete"], routes[None]) > 100
 
 
 def test_thinking_that_the_model_opens_itself_is_routed(
@@ -136,7 +136,7 @@ def test_thinking_that_the_model_opens_itself_is_routed(
         Request(prompt, "thinkrouter", 0.4, seed=seed, max_tokens=64, **hot)
         for seed in (38, 69, 81)
     ]
-    had = run(engines, qwen3, asked, Host())
+    had = run(engines, qwen3, asked, PLAIN)
     for request, truth, steps in zip(asked, generate(qwen3, asked), had, strict=True):
         tally.compare(qwen3, request, truth, steps)
         opened = [step.token for step in steps].index(qwen3.start)
