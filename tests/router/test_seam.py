@@ -19,6 +19,7 @@ from sottovoce_router.errors import PluginError
 CHECKS = [
     "check_every_hook_is_in_place",
     "check_registering_again_wraps_once",
+    "check_imports_are_frozen_in_a_process_of_vllms",
     "check_compiled_models_are_found_by_what_they_take",
     "check_only_ended_requests_are_finished",
     "check_soft_blocks_are_their_requests_own",
