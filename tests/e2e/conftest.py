@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,6 +15,7 @@ from e2e.compare import Tally
 from e2e.engine import INTERPRETED, PLAIN, SERVED, STOCK, Engines, Host
 from e2e.loop import Model
 from e2e.shortcut_models import Shortcut
+from scripts import run_with_log
 
 # By configuration, so that few hosts and engines are started.
 _ORDER = (
@@ -116,3 +119,25 @@ def shortcut_llama(tmp_path_factory: pytest.TempPathFactory) -> Shortcut:
 def shortcut_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Shortcut:
     """A tiny Qwen3 with shortcuts."""
     return shortcut_models.qwen3(tmp_path_factory.mktemp("shortcuts"))
+
+
+# Of the whole folder, so that they go on beside its other tests: compiling takes minutes.
+@pytest.fixture(scope="session", autouse=True)
+def compiled_starts(
+    request: pytest.FixtureRequest, model_dir: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Future[list[tuple[Any, str]]] | None]:
+    """What two starts of `compiled.py` said and logged, the first one's cache empty.
+
+    The second is in two processes, which the cache does not tell from one.
+    """
+    if "cpu_start" not in map(_name, request.session.items) or torch.cuda.is_available():
+        yield None
+        return
+    path = str(models.tiny_llama(model_dir / "compiled"))
+    cache = {"VLLM_CACHE_ROOT": str(tmp_path_factory.mktemp("cache"))}
+
+    def start_twice() -> list[tuple[Any, str]]:
+        return [run_with_log("e2e/compiled.py", path, how, **cache) for how in ("default", "mp")]
+
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(start_twice)

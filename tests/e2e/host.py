@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -158,6 +159,15 @@ def _mend_interpreter() -> None:
     InterpreterBuilder.create_masked_store = create_masked_store
 
 
+def _spare_imports() -> None:
+    """Leave what is imported out of the dozen garbage collections of an engine's start and end.
+
+    vLLM would freeze the engine as well, and at its end thaw all.
+    """
+    gc.freeze()
+    gc.freeze = gc.unfreeze = lambda: None
+
+
 def _serve(pipe: Connection, is_stock: bool) -> None:
     if "TRITON_INTERPRET" in os.environ:
         _mend_interpreter()
@@ -165,6 +175,7 @@ def _serve(pipe: Connection, is_stock: bool) -> None:
         _make_stock_vllm_run_here()
     from vllm import LLM  # noqa: F401  # now, while the tests are busy elsewhere
 
+    _spare_imports()
     server = Server()
     while True:
         try:

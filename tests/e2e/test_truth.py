@@ -91,9 +91,7 @@ def test_every_option_of_the_mixture_follows_the_loop(
         Request(prompt, "adaptive_greedy", 0.6, seed=3),
     ]
     truths = generate(llama, asked)
-    for request, truth, steps in zip(
-        asked, truths, run(engines, llama, asked, PLAIN), strict=True
-    ):
+    for request, truth, steps in zip(asked, truths, run(engines, llama, asked, PLAIN), strict=True):
         tally.compare(llama, request, truth, steps)
 
 
