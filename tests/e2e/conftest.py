@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from e2e import models, shortcut_models
 from e2e.compare import Tally
-from e2e.engine import INTERPRETED, PLAIN, SERVED, STOCK, Engines, Host
+from e2e.engine import Engines
 from e2e.loop import Model
 from e2e.shortcut_models import Shortcut
-from scripts import run_with_log
 
 # By configuration, so that few hosts and engines are started.
 _ORDER = (
@@ -32,13 +30,6 @@ _ORDER = (
     "cuda_path",
     "cpu_start",
 )
-# What each of them asks for, where that is not the plain host alone.
-_HOSTS: dict[str, tuple[Host, ...]] = {
-    "truth": (SERVED, PLAIN),
-    "transparency": (PLAIN, STOCK, INTERPRETED),
-    "cuda_path": (INTERPRETED,),
-    "cpu_start": (),
-}
 _TALLY = Tally()
 
 
@@ -75,15 +66,10 @@ def tally() -> Tally:
 
 
 @pytest.fixture(scope="session")
-def engines(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Engines]:
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     """One engine at a time."""
-    names = filter(None, map(_name, request.session.items))
-    wanted = {host: None for name in names for host in _HOSTS.get(name, (PLAIN,))}
-    pool = Engines(tmp_path_factory.mktemp("engines"), list(wanted))
-    yield pool
-    pool.close()
+    with closing(Engines(tmp_path_factory.mktemp("engines"))) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="session")
@@ -119,25 +105,3 @@ def shortcut_llama(tmp_path_factory: pytest.TempPathFactory) -> Shortcut:
 def shortcut_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Shortcut:
     """A tiny Qwen3 with shortcuts."""
     return shortcut_models.qwen3(tmp_path_factory.mktemp("shortcuts"))
-
-
-# Of the whole folder, so that they go on beside its other tests: compiling takes minutes.
-@pytest.fixture(scope="session", autouse=True)
-def compiled_starts(
-    request: pytest.FixtureRequest, model_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Future[list[tuple[Any, str]]] | None]:
-    """What two starts of `compiled.py` said and logged, the first one's cache empty.
-
-    The second is in two processes, which the cache does not tell from one.
-    """
-    if "cpu_start" not in map(_name, request.session.items) or torch.cuda.is_available():
-        yield None
-        return
-    path = str(models.tiny_llama(model_dir / "compiled"))
-    cache = {"VLLM_CACHE_ROOT": str(tmp_path_factory.mktemp("cache"))}
-
-    def start_twice() -> list[tuple[Any, str]]:
-        return [run_with_log("e2e/compiled.py", path, how, **cache) for how in ("default", "mp")]
-
-    with ThreadPoolExecutor(1) as pool:
-        yield pool.submit(start_twice)

@@ -144,15 +144,10 @@ class EngineProcess:
 
 
 class Engines:
-    """One engine at a time: asking for another configuration stops the one that runs.
+    """One engine at a time: asking for another configuration stops the one that runs."""
 
-    The host that is wanted next imports vLLM meanwhile, which takes a core half a minute.
-    """
-
-    def __init__(self, log_dir: Path, upcoming: list[Host]) -> None:
+    def __init__(self, log_dir: Path) -> None:
         self._log_dir = log_dir
-        self._upcoming = upcoming  # in the order in which tests will ask
-        self._next: tuple[Host, EngineProcess] | None = None
         self._process: EngineProcess | None = None
         self._host: Host | None = None
         self._options: dict[str, Any] | None = None
@@ -161,38 +156,19 @@ class Engines:
         """The engine of a model and options; the running one if it is the same."""
         options = {"model": str(model), **options}
         if host != self._host or self._process is None:
-            self._process, self._host = self._take(host), host
+            self.close()
+            self._process, self._host = EngineProcess(host, self._log_dir / "engine.log"), host
         if options != self._options:
             self._options = None
             self._process.call("start", options)
             self._options = options
         return Engine(self._process)
 
-    def _take(self, host: Host) -> EngineProcess:
-        """Stop the running host; another, and the one after it on its way."""
-        found, self._next = self._next, None
-        self.close()
-        if found is None or found[0] != host:
-            if found is not None:
-                found[1].close()
-            found = host, self._new(host)
-        if self._upcoming:
-            following = self._upcoming[0]
-            self._next = following, self._new(following)
-        return found[1]
-
-    def _new(self, host: Host) -> EngineProcess:
-        if host in self._upcoming:
-            self._upcoming.remove(host)
-        return EngineProcess(host, self._log_dir / "engine.log")
-
     def close(self) -> None:
-        """Stop the engine and its host, and the next."""
+        """Stop the engine and its host."""
         if self._process is not None:
             self._process.close()
-        if self._next is not None:
-            self._next[1].close()
-        self._process = self._host = self._options = self._next = None
+        self._process = self._host = self._options = None
 
 
 @dataclass(frozen=True)

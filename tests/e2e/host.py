@@ -164,6 +164,8 @@ def _spare_imports() -> None:
 
     vLLM would freeze the engine as well, and at its end thaw all.
     """
+    import vllm.entrypoints.llm  # noqa: F401
+
     gc.freeze()
     gc.freeze = gc.unfreeze = lambda: None
 
@@ -173,8 +175,6 @@ def _serve(pipe: Connection, is_stock: bool) -> None:
         _mend_interpreter()
     if is_stock:
         _make_stock_vllm_run_here()
-    from vllm import LLM  # noqa: F401  # now, while the tests are busy elsewhere
-
     _spare_imports()
     server = Server()
     while True:

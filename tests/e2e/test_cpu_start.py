@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
 from e2e.loop import Model, Request, generate
+from e2e.models import tiny_llama
+from scripts import run_with_log
 
 Starts = list[tuple[Any, str]]
 pytestmark = [
@@ -16,9 +19,19 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def starts(compiled_starts: Future[Starts]) -> Starts:
-    return compiled_starts.result()
+def start_ahead(folder: Path) -> Callable[[], Starts]:
+    """What two starts said and logged, the first with an empty cache, the second in two processes.
+
+    The cache does not tell two processes from one.
+    """
+    model, cache = str(tiny_llama(folder)), {"VLLM_CACHE_ROOT": str(folder / "cache")}
+    executors = () if torch.cuda.is_available() else ("default", "mp")
+    return lambda: [run_with_log("e2e/compiled.py", model, how, **cache) for how in executors]
+
+
+@pytest.fixture
+def starts(made_ahead: Starts) -> Starts:
+    return made_ahead
 
 
 def test_a_compiled_engine_follows_the_loop(llama: Model, starts: Starts) -> None:
