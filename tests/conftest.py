@@ -9,11 +9,22 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 os.environ["TRITON_INTERPRET"] = "1"
+
+
+def _submit(pool: ThreadPoolExecutor, module: Any, folder: Path) -> Future[Any]:
+    """A module that cannot start fails its own tests."""
+    try:
+        return pool.submit(module.start_ahead(folder))
+    except Exception as error:
+        failed: Future[Any] = Future()
+        failed.set_exception(error)
+        return failed
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -24,7 +35,7 @@ def _started_ahead(
     modules = {getattr(item, "module", None): None for item in request.session.items}
     pool = ThreadPoolExecutor(1)
     yield {
-        module.__name__: pool.submit(module.start_ahead(tmp_path_factory.mktemp("ahead")))
+        module.__name__: _submit(pool, module, tmp_path_factory.mktemp("ahead"))
         for module in modules
         if hasattr(module, "start_ahead")
     }
