@@ -20,12 +20,9 @@ pytestmark = [
 
 
 def start_ahead(folder: Path) -> Callable[[], Starts]:
-    """What two starts said and logged, the first with an empty cache, the second in two processes.
-
-    The cache does not tell two processes from one.
-    """
+    """What three starts said and logged: the first, one after it, and one in two processes."""
     model, cache = str(tiny_llama(folder)), {"VLLM_CACHE_ROOT": str(folder / "cache")}
-    executors = () if torch.cuda.is_available() else ("default", "mp")
+    executors = () if torch.cuda.is_available() else ("default", "default", "mp")
     return lambda: [run_with_log("e2e/compiled.py", model, how, **cache) for how in executors]
 
 
@@ -50,12 +47,13 @@ def test_the_model_runs_in_the_engines_process(starts: Starts) -> None:
 
 
 def test_two_processes_can_be_asked_for(starts: Starts) -> None:
-    said, _ = starts[1]
+    said, _ = starts[2]
     assert said["processes"] == ["VLLM::EngineCore", "VLLM::Worker"]
+    assert said["tokens"] == starts[0][0]["tokens"]
 
 
 def test_the_second_start_compiles_nothing(starts: Starts) -> None:
-    (first, compiled), (second, loaded) = starts
+    (first, compiled), (second, loaded), _ = starts
     assert "saved AOT compiled function" in compiled
     assert "Directly load AOT compilation" in loaded
     assert "saved AOT compiled function" not in loaded
