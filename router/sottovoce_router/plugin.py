@@ -2,6 +2,18 @@
 
 from __future__ import annotations
 
+import gc
+import multiprocessing
+
+
+def _spare_imports() -> None:
+    """In a process of vLLM's, leave what is imported out of the many garbage collections of a start.
+
+    They would take seconds. The process of a user's own program is left alone.
+    """
+    if multiprocessing.parent_process() is not None:
+        gc.freeze()
+
 
 def register() -> None:
     """Put the hooks in place. vLLM only logs what goes wrong here, so tests look for the effect."""
@@ -17,3 +29,4 @@ def register() -> None:
         cpu_compile.install()
     seam.install()
     hooks.install()
+    _spare_imports()

@@ -5,6 +5,7 @@ Says, for each check, its name and what went wrong, or null.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import traceback
 from types import SimpleNamespace
@@ -68,6 +69,16 @@ def check_registering_again_wraps_once() -> None:
     assert before == after
     twice = [name for name, f in after.items() if hasattr(f.__wrapped__, MARK)]
     assert twice == []
+
+
+def check_imports_are_frozen_in_a_process_of_vllms() -> None:
+    gc.unfreeze()
+    register()
+    assert gc.get_freeze_count() == 0
+    with mock.patch("multiprocessing.parent_process"):
+        register()
+    assert gc.get_freeze_count() > 100_000
+    gc.unfreeze()
 
 
 def check_compiled_models_are_found_by_what_they_take() -> None:
