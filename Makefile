@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 AIPERF := .cache/aiperf-venv
 
-.PHONY: help setup demo serve test lint bench bench-check bench-serving train-reasoner export-reasoner \
+.PHONY: help setup demo serve test lint bench bench-check bench-kernels bench-serving train-reasoner export-reasoner \
 	train-shortcuts export-shortcuts train-latent
 .DEFAULT_GOAL := help
 
@@ -34,6 +34,9 @@ bench: setup  ## run the benchmarks and append their rows to benchmarks/results
 
 bench-check: setup  ## fail when a ratio is worse than its bar in benchmarks/check/bars.json (5 minutes)
 	$(BIN)/python -m benchmarks.check $(ARGS)
+
+bench-kernels: setup  ## bytes, resources and time of a routing step against a read of its logits
+	$(BIN)/python -m benchmarks.kernels $(ARGS)
 
 bench-serving: setup $(AIPERF)/.stamp  ## load the server with AIPerf and vllm bench serve, for example ARGS="--profile poisson"
 	$(BIN)/python -m benchmarks.serving $(ARGS)

@@ -16,7 +16,7 @@ from typing import Any
 
 TESTS = Path(__file__).parent
 _MARK = "RESULT "
-_PATH = f"{TESTS}:{TESTS / 'kernels'}"
+_PATH = f"{TESTS}:{TESTS / 'kernels'}:{TESTS.parent}"
 
 
 def say(result: Any) -> None:

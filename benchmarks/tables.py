@@ -1,0 +1,108 @@
+"""Writes the README's tables from the latest rows; `python -m benchmarks.tables`.
+
+A table lies between `<!-- rows: NAME -->` and `<!-- end -->`, and says which commit made its rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .rows import RESULTS
+
+README = Path(__file__).parent / "README.md"
+_BLOCK = re.compile(r"(<!-- rows: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Row = Mapping[str, Any]
+
+
+def latest(name: str, *keys: str) -> list[Row]:
+    """The newest row for each value of `keys` of a file of results, in the file's order."""
+    path = RESULTS / f"{name}.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    found: dict[str, Row] = {}
+    for row in map(json.loads, lines):
+        key = json.dumps([row[k] for k in keys])
+        found.pop(key, None)
+        found[key] = row
+    return list(found.values())
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Markdown, without its last line break."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _shape(row: Row) -> list[object]:
+    p = row["parameters"]
+    return [p["rows"], f"{p['vocab']:,}", p["top_n"], p["dtype"]]
+
+
+def _bytes() -> str:
+    rows = latest("kernels-bytes", "parameters")
+    header = ["rows", "vocabulary", "top n", "dtype", "read, bytes", "step, bytes", "step / read"]
+    steps = ([r[op] for op in ("confidence", "decide", "mix")] for r in rows)
+    cells = (
+        [*_shape(r), f"{r['read']:,}", f"{sum(step):,}", f"{r['over_read']:.3f}"]
+        for r, step in zip(rows, steps, strict=True)
+    )
+    return table(header, cells)
+
+
+def _static() -> str:
+    rows = latest("kernels-static", "kernel", "arch", "dtype", "grid")
+    header = ["kernel", "arch", "logits", "programs", "registers", "spilled bytes", "shared bytes",
+              "16-byte loads", "lesser loads"]  # fmt: skip
+    cells = (
+        [f"`{r['kernel'].strip('_').removesuffix('_kernel')}`", f"sm_{r['arch']}",
+         r["dtype"].removeprefix("torch."), " x ".join(map(str, r["grid"])), r["registers"],
+         r["spilled_bytes"], r["shared_bytes"], r["loads_of_16_bytes"], r["lesser_loads"]]
+        for r in rows
+    )  # fmt: skip
+    return table(header, cells)
+
+
+def _times(name: str) -> str:
+    rows = latest(name, "parameters", "machine")
+    header = [
+        "rows",
+        "vocabulary",
+        "top n",
+        "dtype",
+        "machine",
+        "step / read [p20, p80]",
+        "read, GB/s",
+    ]
+    cells = (
+        [*_shape(r), r["parameters"].get("gpu", r["machine"]["cpu"]),
+         f"{r['p50']:.2f} [{r['p20']:.2f}, {r['p80']:.2f}]", _rate(r)]
+        for r in rows
+    )  # fmt: skip
+    return table(header, cells) if rows else "Not run here."
+
+
+def _rate(row: Row) -> str:
+    p = row["parameters"]
+    size = 4 if p["dtype"] == "float32" else 2
+    return f"{p['rows'] * p['vocab'] * size / row['median_seconds'][1] / 1e9:.1f}"
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "kernels-bytes": _bytes,
+    "kernels-static": _static,
+    "kernels-cpu": lambda: _times("kernels-cpu"),
+    "kernels-gpu": lambda: _times("kernels-gpu"),
+}
+
+
+def rendered(text: str) -> str:
+    """A README with its tables made anew; a name without a table raises KeyError."""
+    return _BLOCK.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text)
+
+
+if __name__ == "__main__":
+    README.write_text(rendered(README.read_text()))
