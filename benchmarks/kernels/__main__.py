@@ -41,12 +41,12 @@ def _parameters(shape: Shape) -> dict[str, object]:
 
 
 def count_bytes(args: argparse.Namespace) -> None:
-    """A row for every shape, of arithmetic alone."""
-    for shape in shapes("gpu", args):
+    """A row for every shape of one row of logits, of arithmetic alone; a batch is its multiple."""
+    for shape in (s for s in shapes("gpu", args) if s.rows == 1):
         over = round(shape.over_read(), 4)
         row = {"name": "kernels-bytes", "parameters": _parameters(shape), "unit": "bytes"}
         write("kernels-bytes", {**row, **shape.num_bytes(), "over_read": over})
-        print(f"{shape.rows:4} x {shape.vocab}, top {shape.top_n}: {over:.3f} of a read")
+        print(f"vocabulary {shape.vocab}, top {shape.top_n}: {over:.3f} of a read")
 
 
 def count_resources() -> None:
