@@ -39,44 +39,32 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 
 def _shape(row: Row) -> list[object]:
     p = row["parameters"]
-    return [p["rows"], f"{p['vocab']:,}", p["top_n"], p["dtype"]]
+    return [p["rows"], f"{p['vocab']:,}", p["top_n"]]
 
 
 def _bytes() -> str:
     rows = latest("kernels-bytes", "parameters")
-    header = ["rows", "vocabulary", "top n", "dtype", "read, bytes", "step, bytes", "step / read"]
-    steps = ([r[op] for op in ("confidence", "decide", "mix")] for r in rows)
-    cells = (
-        [*_shape(r), f"{r['read']:,}", f"{sum(step):,}", f"{r['over_read']:.3f}"]
-        for r, step in zip(rows, steps, strict=True)
-    )
-    return table(header, cells)
+    ops = ("read", "confidence", "decide", "mix")
+    cells = ([*_shape(r)[1:], *(f"{r[op]:,}" for op in ops), f"{r['over_read']:.3f}"] for r in rows)
+    return table(["vocabulary", "top n", *ops, "step / read"], cells)
 
 
 def _static() -> str:
     rows = latest("kernels-static", "kernel", "arch", "dtype", "grid")
-    header = ["kernel", "arch", "logits", "programs", "registers", "spilled bytes", "shared bytes",
+    header = ["kernel", "arch", "programs", "registers", "spilled bytes", "shared bytes",
               "16-byte loads", "lesser loads"]  # fmt: skip
     cells = (
         [f"`{r['kernel'].strip('_').removesuffix('_kernel')}`", f"sm_{r['arch']}",
-         r["dtype"].removeprefix("torch."), " x ".join(map(str, r["grid"])), r["registers"],
-         r["spilled_bytes"], r["shared_bytes"], r["loads_of_16_bytes"], r["lesser_loads"]]
-        for r in rows
+         " x ".join(map(str, r["grid"])), r["registers"], r["spilled_bytes"], r["shared_bytes"],
+         r["loads_of_16_bytes"], r["lesser_loads"]]
+        for r in rows if r["dtype"] == "torch.bfloat16"
     )  # fmt: skip
     return table(header, cells)
 
 
 def _times(name: str) -> str:
     rows = latest(name, "parameters", "machine")
-    header = [
-        "rows",
-        "vocabulary",
-        "top n",
-        "dtype",
-        "machine",
-        "step / read [p20, p80]",
-        "read, GB/s",
-    ]
+    header = ["rows", "vocabulary", "top n", "machine", "step / read [p20, p80]", "read, GB/s"]
     cells = (
         [*_shape(r), r["parameters"].get("gpu", r["machine"]["cpu"]),
          f"{r['p50']:.2f} [{r['p20']:.2f}, {r['p80']:.2f}]", _rate(r)]

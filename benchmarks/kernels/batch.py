@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 
 from sottovoce_kernels import confidence, decide, layout, mix
-from sottovoce_kernels.layout import MAX_TERMS, FloatParam, IntParam, Phase, Policy, State
+from sottovoce_kernels.layout import FloatParam, IntParam, Phase, Policy, State
 
-_CONTEXT, _PROMPT_LEN = 64, 8
+_PROMPT_LEN = 8
 
 
 @dataclass(frozen=True)
@@ -62,15 +62,15 @@ def _slots(shape: Shape, device: torch.device) -> layout.Slots:
     return layout.Slots(ints.to(device), floats.to(device), stops.to(device), state.to(device))
 
 
-def _ledger(shape: Shape, device: torch.device) -> layout.LedgerTensors:
+def _ledger(shape: Shape, context: int, device: torch.device) -> layout.LedgerTensors:
     def zeros(*size: int, dtype: torch.dtype = torch.int32) -> torch.Tensor:
         return torch.zeros(size, dtype=dtype, device=device)
 
     return layout.LedgerTensors(
-        zeros(shape.rows, _CONTEXT * MAX_TERMS),
-        zeros(shape.rows, _CONTEXT * MAX_TERMS, dtype=torch.float32),
-        zeros(shape.rows, _CONTEXT),
-        zeros(shape.rows, _CONTEXT, layout.NUM_STATE),
+        zeros(shape.rows, context * shape.top_n),
+        zeros(shape.rows, context * shape.top_n, dtype=torch.float32),
+        zeros(shape.rows, context),
+        zeros(shape.rows, context, layout.NUM_STATE),
         zeros(1, shape.hidden, dtype=shape.dtype),
     )
 
@@ -82,21 +82,24 @@ class Batch:
     first however often it is run.
     """
 
-    def __init__(self, shape: Shape, num_copies: int, device: torch.device) -> None:
-        self.shape = shape
+    def __init__(
+        self, shape: Shape, num_copies: int, device: torch.device, context: int = 64
+    ) -> None:
+        """Make one, of requests that may generate `context` tokens."""
+        self.shape, self._context = shape, context
         long = {"dtype": torch.int64, "device": device}
         self.logits = torch.randn(
             num_copies, shape.rows, shape.vocab, dtype=shape.dtype, device=device
         )
         self.logits.mul_(3.0)[..., -1] = -100.0
-        self.slots, self.ledger = _slots(shape, device), _ledger(shape, device)
+        self.slots, self.ledger = _slots(shape, device), _ledger(shape, context, device)
         self.slot_ids = torch.arange(shape.rows, **long)  # type: ignore[arg-type]
         self.positions = torch.full((shape.rows,), _PROMPT_LEN, **long)  # type: ignore[arg-type]
         self.next_positions = self.positions + 1  # where what a step decides is read
         self.sampled = torch.zeros(shape.rows, **long)  # type: ignore[arg-type]
         self.prefill_lens = torch.full((shape.rows,), _PROMPT_LEN, device=device).int()
         self.seeds = torch.zeros(shape.rows, **long)  # type: ignore[arg-type]
-        self.tokens = torch.zeros(shape.rows, _CONTEXT, device=device).int()
+        self.tokens = torch.zeros(shape.rows, _PROMPT_LEN + context, device=device).int()
         marker = torch.tensor([shape.vocab - 1], dtype=torch.int32, device=device)
         special = torch.zeros(shape.vocab, dtype=torch.uint8, device=device)
         self.markers = layout.Markers(marker, marker, marker, special)
@@ -116,3 +119,21 @@ class Batch:
             self.embeds, self.table, self.slot_ids, self.starts, self.next_positions, self.slots,
             self.ledger,
         )  # fmt: skip
+
+    def go_to(self, generated: int) -> None:
+        """Let the next step be the one after so many generated tokens."""
+        self.positions.fill_(_PROMPT_LEN + generated)
+        self.next_positions.fill_(_PROMPT_LEN + generated + 1)
+
+    def fill_ledger(self) -> None:
+        """As if all steps had been soft, with all their terms, each a token of its own."""
+        self.ledger.ids.random_(self.shape.vocab)
+        self.ledger.weights.fill_(1.0 / self.shape.top_n)
+        self.ledger.counts.fill_(self.shape.top_n)
+
+    def replay(self, embeds: torch.Tensor) -> None:
+        """Mix anew the inputs of the first request's generated positions, [T, hidden] of them."""
+        num = embeds.shape[0]
+        positions = torch.arange(_PROMPT_LEN, _PROMPT_LEN + num, device=embeds.device)
+        starts = torch.tensor([0, num], dtype=torch.int32, device=embeds.device)
+        mix(embeds, self.table, self.slot_ids[:1], starts, positions, self.slots, self.ledger)

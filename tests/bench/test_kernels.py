@@ -147,9 +147,10 @@ def test_a_run_writes_a_row_for_every_shape(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(bench, "_caches", lambda _: 1 << 20)
     sizes = ["--rows", "1", "2", "--vocab", "5000", "--top-n", "3"]
     bench.main(["bytes", "cpu", "--rounds", "2", *sizes])
-    assert [row.get("over_read") is not None for row in written] == [True, True, False, False]
-    for row in written[2:]:
+    counted, *timed = written
+    assert counted["over_read"] > 1
+    for row in timed:
         assert len(row["pairs"]) == 2
         assert all(step > 0 and roof > 0 for step, roof in row["pairs"])
-    assert [row["rows"] for row in written[2:]] == [1, 2]
-    assert dataclasses.asdict(SMALL).keys() <= {*written[2], "dtype"}
+    assert [row["rows"] for row in timed] == [1, 2]
+    assert dataclasses.asdict(SMALL).keys() <= timed[0].keys()
