@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 
 from sottovoce_server.smollm2 import smollm2_path
@@ -12,7 +11,7 @@ from .engine import Engine
 from .loads import LATENT, OPTIONS, PROMPT, ROUTED, SAMPLING, TRACED, serving_dtype
 from .pairing import paired, report
 
-NAMES = ["explicit", "steps", "equal", "spread"]
+NAMES = ["explicit", "steps"]
 
 
 def bench_explicit(model: str, dtype: str, rounds: int, steps: int, sizes: list[int]) -> None:
@@ -53,24 +52,6 @@ def bench_steps(model: str, dtype: str, rounds: int, steps: int, sizes: list[int
     engine.close()
 
 
-def bench_loop(model: str, dtype: str, rounds: int, load: str, lengths: list[int]) -> None:
-    """Throughput over a transformers Soft Thinking loop on a load of these lengths."""
-    from .soft_loop import SoftLoop
-
-    engine, loop = Engine("sottovoce", model, dtype=dtype, **OPTIONS), SoftLoop(model, dtype)
-    pairs = paired(
-        lambda: loop.run(PROMPT, lengths, 16), lambda: engine.run(PROMPT, lengths, LATENT), rounds
-    )
-    report("vs_transformers", {"batch": 16, "dtype": dtype}, f"throughput, {load}", pairs)
-    engine.close()
-
-
-def spread_lengths(count: int = 32) -> list[int]:
-    """Lengths from 16 to 1024, uniform in their logarithm, the same every time."""
-    rng = random.Random(0)
-    return [int(16 * 64 ** rng.random()) for _ in range(count)]
-
-
 def main() -> None:
     """Run all benchmarks, or those named."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
@@ -87,11 +68,6 @@ def main() -> None:
         bench_explicit(model, dtype, args.rounds, args.steps, args.sizes)
     if "steps" in names:
         bench_steps(model, dtype, args.rounds, args.steps, [s for s in args.sizes if s <= 32])
-    if "equal" in names:
-        bench_loop(model, dtype, args.rounds, "16 requests of equal length", [args.steps] * 16)
-    if "spread" in names:
-        load = "32 requests of 16 to 1024 tokens"
-        bench_loop(model, dtype, max(1, args.rounds // 3), load, spread_lengths())
 
 
 if __name__ == "__main__":

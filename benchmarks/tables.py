@@ -79,11 +79,58 @@ def _rate(row: Row) -> str:
     return f"{p['rows'] * p['vocab'] * size / row['median_seconds'][1] / 1e9:.1f}"
 
 
+def _measured(*names: str) -> str:
+    """Rows of several files, one below the other, whatever their parameters."""
+    rows = [row for name in names for row in latest(name, "metric", "parameters", "machine")]
+    cells = (
+        [f"{r['name']}: {r['metric']}", ", ".join(f"{k} {v}" for k, v in r["parameters"].items()),
+         r["machine"]["cpu"], f"{_number(r['p50'])} [{_number(r['p20'])}, {_number(r['p80'])}]",
+         r["unit"], r["n"]]
+        for r in rows if "p50" in r
+    )  # fmt: skip
+    found = table(["what", "of", "machine", "median [p20, p80]", "unit", "n"], cells)
+    return found if rows else "Not run yet."
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _memory() -> str:
+    rows = [r for r in latest("ledger", "metric", "parameters") if r["metric"] == "memory"]
+    columns = ["counted_bytes", "bytes_per_position", "resident_bytes_when_made",
+               "resident_bytes_when_full"]  # fmt: skip
+    cells = (
+        [r["parameters"]["requests"], f"{r['parameters']['positions']:,}",
+         *(f"{r[c]:,}" for c in columns)]
+        for r in rows
+    )  # fmt: skip
+    header = ["requests", "positions", *(c.replace("_", " ") for c in columns)]
+    return table(header, cells) if rows else "Not run yet."
+
+
+def _startup() -> str:
+    rows = latest("startup", "parameters", "machine")
+    cells = (
+        [r["parameters"]["model"], r["parameters"]["phase"], r["machine"]["cpu"],
+         f"{r['p50']:.1f} [{r['p20']:.1f}, {r['p80']:.1f}]",
+         f"{sorted(r['cpu_seconds'])[len(r['cpu_seconds']) // 2]:.1f}"]
+        for r in rows
+    )  # fmt: skip
+    found = table(["model", "phase", "machine", "seconds [p20, p80]", "processor seconds"], cells)
+    return found if rows else "Not run yet."
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "kernels-bytes": _bytes,
     "kernels-static": _static,
     "kernels-cpu": lambda: _times("kernels-cpu"),
     "kernels-gpu": lambda: _times("kernels-gpu"),
+    "ledger": _memory,
+    "overheads": lambda: _measured("ledger", "replay", "books", "http"),
+    "startup": _startup,
+    "peers": lambda: _measured("peers"),
+    "sweep": lambda: _measured("sweep"),
 }
 
 
