@@ -33,7 +33,7 @@ lint: setup  ## check style, types and the direction of imports
 bench: setup  ## run the benchmarks and append their rows to benchmarks/results
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
-bench-check: setup  ## fail when a ratio is worse than its bar in benchmarks/check/bars.json (5 minutes)
+bench-check: setup  ## fail when a ratio is worse than its bar in benchmarks/check/bars.json
 	$(BIN)/python -m benchmarks.check $(ARGS)
 
 bench-kernels: setup  ## bytes, resources and time of a routing step against a read of its logits

@@ -1,4 +1,4 @@
-"""`make bench-check`: about five minutes; ends with 1 if a ratio is worse than its bar."""
+"""`make bench-check`: ends with 1 if a ratio is worse than its bar."""
 
 from __future__ import annotations
 

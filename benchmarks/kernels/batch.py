@@ -86,19 +86,18 @@ class Batch:
         self, shape: Shape, num_copies: int, device: torch.device, context: int = 64
     ) -> None:
         """Make one, of requests that may generate `context` tokens."""
-        self.shape, self._context = shape, context
-        long = {"dtype": torch.int64, "device": device}
+        self.shape = shape
         self.logits = torch.randn(
             num_copies, shape.rows, shape.vocab, dtype=shape.dtype, device=device
         )
         self.logits.mul_(3.0)[..., -1] = -100.0
         self.slots, self.ledger = _slots(shape, device), _ledger(shape, context, device)
-        self.slot_ids = torch.arange(shape.rows, **long)  # type: ignore[arg-type]
-        self.positions = torch.full((shape.rows,), _PROMPT_LEN, **long)  # type: ignore[arg-type]
+        self.slot_ids = torch.arange(shape.rows, device=device)
+        self.positions = torch.full((shape.rows,), _PROMPT_LEN, device=device)
         self.next_positions = self.positions + 1  # where what a step decides is read
-        self.sampled = torch.zeros(shape.rows, **long)  # type: ignore[arg-type]
+        self.sampled = torch.zeros(shape.rows, dtype=torch.int64, device=device)
         self.prefill_lens = torch.full((shape.rows,), _PROMPT_LEN, device=device).int()
-        self.seeds = torch.zeros(shape.rows, **long)  # type: ignore[arg-type]
+        self.seeds = torch.zeros(shape.rows, dtype=torch.int64, device=device)
         self.tokens = torch.zeros(shape.rows, _PROMPT_LEN + context, device=device).int()
         marker = torch.tensor([shape.vocab - 1], dtype=torch.int32, device=device)
         special = torch.zeros(shape.vocab, dtype=torch.uint8, device=device)

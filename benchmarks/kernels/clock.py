@@ -10,7 +10,7 @@ import torch
 _MIN_S = 0.05  # that a CPU's sample lasts
 _MAX_COPIES, _MAX_BYTES = 1024, 1 << 30
 
-Call = Callable[[int], None]  # of a copy's number
+Call = Callable[[int], object]  # of a copy's number
 Clock = Callable[[Call, int], float]
 
 

@@ -16,7 +16,7 @@ from sottovoce_kernels.engine.jit import njit, prange, use_torch_threads
 BLOCK, NUM_PROGRAMS = 2048, 264
 
 
-@triton.jit
+@triton.jit  # type: ignore[untyped-decorator]
 def _read_kernel(values_ptr, out_ptr, size, part, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
     program = tl.program_id(0).to(tl.int64)
     best = tl.full((BLOCK,), float("-inf"), tl.float32)
