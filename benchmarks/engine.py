@@ -11,13 +11,36 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-# What each kind sets; every other variable is the caller's.
+_KERNELS_ONLY = "SOTTOVOCE_BENCH_KERNELS_ONLY"
+# What each kind sets; every other variable is the caller's. `mrv2` is Model Runner V2 on our CPU
+# kernels, without the hooks of the plugin.
 KINDS: dict[str, dict[str, str]] = {
     "sottovoce": {},
     "v1": {"VLLM_PLUGINS": "none", "VLLM_USE_V2_MODEL_RUNNER": "0"},
+    "mrv2": {"VLLM_PLUGINS": "none", _KERNELS_ONLY: "1"},
+    "llama.cpp": {},
 }
+_LLAMA = Path(".cache/llama-venv/bin/python")
+
+
+def _program(kind: str) -> list[str]:
+    if kind != "llama.cpp":
+        return [sys.executable, "-m", "benchmarks.engine"]
+    if not _LLAMA.exists():
+        raise RuntimeError(f"no {_LLAMA}: `make bench-peers` installs it")
+    return [str(_LLAMA), str(Path(__file__).parent / "peers" / "llama_cpp.py")]
+
+
+@dataclass(frozen=True)
+class Done:
+    """A batch that an engine has run."""
+
+    seconds: float
+    num_preemptions: int  # 0 of an engine with `disable_log_stats`
 
 
 class Engine:
@@ -28,7 +51,7 @@ class Engine:
         env.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
         self.kind = kind
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.engine", json.dumps({"model": model, **options})],
+            [*_program(kind), json.dumps({"model": model, **options})],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True,
         )  # fmt: skip
         self._read()
@@ -40,19 +63,29 @@ class Engine:
                 return json.loads(line[1:])
         raise RuntimeError(f"the {self.kind} engine stopped; run it alone to see why")
 
-    def run(self, prompt: str, lengths: Sequence[int], sampling: Mapping[str, Any]) -> float:
-        """Seconds that a batch of one prompt takes, each request with its own output length."""
+    def measure(self, prompt: str, lengths: Sequence[int], sampling: Mapping[str, Any]) -> Done:
+        """Run a batch of one prompt, each request with its own output length."""
         assert self._process.stdin is not None
         job = {"prompt": prompt, "lengths": list(lengths), "sampling": dict(sampling)}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
-        return float(self._read())
+        return Done(*self._read())
+
+    def run(self, prompt: str, lengths: Sequence[int], sampling: Mapping[str, Any]) -> float:
+        """Seconds that such a batch takes."""
+        return self.measure(prompt, lengths, sampling).seconds
 
     def close(self) -> None:
         """Stop the engine."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=120)
+
+
+def _num_preemptions(llm: Any, options: dict[str, Any]) -> int:
+    if options.get("disable_log_stats"):
+        return 0
+    return sum(int(m.value) for m in llm.get_metrics() if m.name == "vllm:num_preemptions")
 
 
 def _serve(options: dict[str, Any]) -> None:
@@ -65,10 +98,22 @@ def _serve(options: dict[str, Any]) -> None:
         params = [
             SamplingParams(**job["sampling"], max_tokens=n, ignore_eos=True) for n in job["lengths"]
         ]
-        started = time.perf_counter()
+        before, started = _num_preemptions(llm, options), time.perf_counter()
         llm.generate([job["prompt"]] * len(params), params, use_tqdm=False)
-        print("@" + json.dumps(time.perf_counter() - started), flush=True)
+        seconds = time.perf_counter() - started
+        print("@" + json.dumps([seconds, _num_preemptions(llm, options) - before]), flush=True)
 
+
+def _install_kernels() -> None:
+    from sottovoce_router import cpu_compile, cpu_engine, cpu_process
+
+    for part in (cpu_engine, cpu_process, cpu_compile):
+        part.install()
+
+
+# At import, for the engine's own process, which is spawned, imports this module anew.
+if os.environ.get(_KERNELS_ONLY):
+    _install_kernels()
 
 if __name__ == "__main__":
     _serve(json.loads(sys.argv[1]))

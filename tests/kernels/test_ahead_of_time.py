@@ -50,3 +50,12 @@ def test_registers_stay_within_bounds(rows: list[dict[str, Any]], kernel: str) -
 def test_a_spill_would_be_seen(made_ahead: dict[str, Any]) -> None:
     spilling = {row["kernel"] for row in made_ahead["starved"] if row["spilled_bytes"] > 0}
     assert "_confidence_kernel" in spilling
+
+
+def test_logits_and_embedding_rows_are_read_16_bytes_at_a_time(rows: list[dict[str, Any]]) -> None:
+    """A block of 2,048 logits by 128 threads: 2 loads each in bfloat16, 4 in float32."""
+    for row in rows:
+        if row["kernel"] == "_confidence_kernel":
+            assert row["loads_of_16_bytes"] == (2 if "bfloat16" in row["dtype"] else 4), row
+        if row["kernel"] == "_mix_kernel":
+            assert row["loads_of_16_bytes"] >= 2, row  # a term's, and the vector's

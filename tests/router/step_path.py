@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import triton
 import triton.language as tl
+from benchmarks.kernels.launches import recorded
 
 from host_sync import forbidden
-from launches import recorded
 from scripts import say
 
 META = torch.device("meta")

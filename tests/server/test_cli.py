@@ -259,3 +259,10 @@ def test_a_control_arm_needs_a_mode_to_compare() -> None:
     with pytest.raises(ValueError, match=r"--control-fraction is 0\.1.* latent or routed"):
         ServerSettings(control_fraction=0.1)
     assert ServerSettings("latent", control_fraction=1.0).control_fraction == 1.0
+
+
+def test_an_engines_process_collects_garbage_as_rarely_as_the_servers() -> None:
+    """It is spawned, and runs the main module anew before it imports all that an engine needs."""
+    from scripts import run
+
+    assert run("server/spawned.py") == [[50_000, 10, 10]]
