@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,20 @@ def _program(kind: str) -> list[str]:
 
 
 @dataclass(frozen=True)
+class Answer:
+    """What was generated for one prompt."""
+
+    token_ids: list[int]
+    num_skipped: int  # layer executions that shortcuts stood in for
+
+
+@dataclass(frozen=True)
 class Done:
     """A batch that an engine has run."""
 
     seconds: float
     num_preemptions: int  # 0 of an engine with `disable_log_stats`
+    answers: list[Answer] = field(default_factory=list)  # none of llama.cpp
 
 
 class Engine:
@@ -65,15 +74,27 @@ class Engine:
 
     def measure(self, prompt: str, lengths: Sequence[int], sampling: Mapping[str, Any]) -> Done:
         """Run a batch of one prompt, each request with its own output length."""
-        assert self._process.stdin is not None
-        job = {"prompt": prompt, "lengths": list(lengths), "sampling": dict(sampling)}
-        self._process.stdin.write(json.dumps(job) + "\n")
-        self._process.stdin.flush()
-        return Done(*self._read())
+        each = [{**sampling, "max_tokens": n, "ignore_eos": True} for n in lengths]
+        return self._generate([prompt] * len(each), each)
 
     def run(self, prompt: str, lengths: Sequence[int], sampling: Mapping[str, Any]) -> float:
         """Seconds that such a batch takes."""
         return self.measure(prompt, lengths, sampling).seconds
+
+    def ask(
+        self, prompts: Sequence[str], sampling: Mapping[str, Any]
+    ) -> tuple[float, list[Answer]]:
+        """Seconds that a batch of prompts takes, and their answers, each as long as it is."""
+        done = self._generate(prompts, [sampling] * len(prompts))
+        return done.seconds, done.answers
+
+    def _generate(self, prompts: Sequence[str], sampling: Sequence[Mapping[str, Any]]) -> Done:
+        assert self._process.stdin is not None
+        job = {"prompts": list(prompts), "sampling": [dict(s) for s in sampling]}
+        self._process.stdin.write(json.dumps(job) + "\n")
+        self._process.stdin.flush()
+        seconds, num_preemptions, answers = self._read()
+        return Done(seconds, num_preemptions, [Answer(*answer) for answer in answers])
 
     def close(self) -> None:
         """Stop the engine."""
@@ -88,6 +109,11 @@ def _num_preemptions(llm: Any, options: dict[str, Any]) -> int:
     return sum(int(m.value) for m in llm.get_metrics() if m.name == "vllm:num_preemptions")
 
 
+def _answer(choice: Any) -> tuple[list[int], int]:
+    steps = getattr(choice, "routing", None) or ()  # stock vLLM has no such field
+    return list(choice.token_ids), sum(step.num_skipped for step in steps)
+
+
 def _serve(options: dict[str, Any]) -> None:
     from vllm import LLM, SamplingParams
 
@@ -95,13 +121,15 @@ def _serve(options: dict[str, Any]) -> None:
     print("@1", flush=True)
     for line in sys.stdin:
         job = json.loads(line)
-        params = [
-            SamplingParams(**job["sampling"], max_tokens=n, ignore_eos=True) for n in job["lengths"]
-        ]
+        params = [SamplingParams(**sampling) for sampling in job["sampling"]]
         before, started = _num_preemptions(llm, options), time.perf_counter()
-        llm.generate([job["prompt"]] * len(params), params, use_tqdm=False)
+        outputs = llm.generate(job["prompts"], params, use_tqdm=False)
         seconds = time.perf_counter() - started
-        print("@" + json.dumps([seconds, _num_preemptions(llm, options) - before]), flush=True)
+        answers = [_answer(output.outputs[0]) for output in outputs]
+        print(
+            "@" + json.dumps([seconds, _num_preemptions(llm, options) - before, answers]),
+            flush=True,
+        )
 
 
 def _install_kernels() -> None:

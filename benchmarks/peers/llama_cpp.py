@@ -80,12 +80,14 @@ def main() -> None:
     print("@1", flush=True)
     for line in sys.stdin:
         job = json.loads(line)
+        (prompt,), sampling = set(job["prompts"]), job["sampling"]
+        lengths = [each["max_tokens"] for each in sampling]
         started = time.perf_counter()
-        num_made = model.run(job["prompt"], job["lengths"], job["sampling"])
+        num_made = model.run(prompt, lengths, sampling[0])
         seconds = time.perf_counter() - started
-        if num_made != sum(job["lengths"]):
-            raise RuntimeError(f"{num_made} tokens of {sum(job['lengths'])}")
-        print("@" + json.dumps([seconds, 0]), flush=True)
+        if num_made != sum(lengths):
+            raise RuntimeError(f"{num_made} tokens of {sum(lengths)}")
+        print("@" + json.dumps([seconds, 0, []]), flush=True)
 
 
 if __name__ == "__main__":

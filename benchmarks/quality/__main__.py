@@ -10,12 +10,13 @@ from pathlib import Path
 
 from sottovoce_training.families import FAMILIES
 
-from .arms import SAMPLINGS, parse_arm
+from .arms import SAMPLINGS, SHORTCUT_ARMS, matched_arm, parse_arm
 from .report import write_report
 from .study import Settings, Study
 from .task import TaskError
 
 _ALL = "gym:all"  # every family that the tiny reasoner learns
+_ALL_SHORTCUTS = "shortcuts:all"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -29,7 +30,9 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--arm", nargs="+", default=["explicit"], help="explicit, latent, plain, "
                      "stochastic, moi, selar, swi, swi_full, "
                      "routed@0.7, adaptive_greedy@0.7, random@0.5, random@routed@0.7 (random, "
-                     "with the soft share that routed@0.7 had)")  # fmt: skip
+                     "with the soft share that routed@0.7 had), shortcuts, shortcuts@2, "
+                     "shortcuts@0+depth@0.5, shortcuts@2+depth@off, or shortcuts:all, a table "
+                     "of them")  # fmt: skip
     run.add_argument("--sampling", choices=list(SAMPLINGS), default="greedy")
     run.add_argument("--samples", type=int, default=1, help="samples of each problem")
     run.add_argument("--count", type=int, default=250, help="problems of each task")
@@ -52,15 +55,21 @@ def _tasks(specs: list[str]) -> tuple[str, ...]:
     return tuple(name for spec in specs for name in (families if spec == _ALL else [spec]))
 
 
+def _arms(names: list[str]) -> list[str]:
+    found = [a for name in names for a in (SHORTCUT_ARMS if name == _ALL_SHORTCUTS else [name])]
+    for name in found:
+        parse_arm(matched_arm(name) or name)
+    return found
+
+
 def _run(args: argparse.Namespace) -> None:
-    for name in args.arm:
-        parse_arm(name.split("@")[-2] + "@1" if name.count("@") > 1 else name)
+    arms = _arms(args.arm)
     settings = Settings(
         url=args.url, model=args.model, tasks=_tasks(args.task), count=args.count,
         split=args.split, max_tokens=args.max_tokens, concurrency=args.concurrency, body=args.body,
     )  # fmt: skip
     study = Study(args.out, settings)
-    for name in args.arm:
+    for name in arms:
         asyncio.run(study.run(name, args.sampling, args.samples, args.api_key))
         outcome = study.outcome(name, args.sampling)
         steps = "" if outcome.thinking is None else f", {outcome.thinking:.1f} thinking steps"

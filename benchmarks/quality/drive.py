@@ -35,6 +35,9 @@ class Sample:
     started: float  # Unix time
     finish: str | None
     error: str | None = None
+    latent: int | None = None  # steps, which `thinking` does not count
+    layers_run: int | None = None
+    layers_skipped: int | None = None
 
     @property
     def key(self) -> tuple[str, str, int]:
@@ -152,4 +155,6 @@ class Collector:
             soft=details.get("soft_steps"), switches=details.get("switches"),
             tokens=usage.get("completion_tokens", 0), finish=finish,
             first_answer=None if first is None else round(first, 4),
+            latent=details.get("latent_steps"), layers_run=details.get("layers_run"),
+            layers_skipped=details.get("layers_skipped"),
         )  # fmt: skip

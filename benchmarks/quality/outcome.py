@@ -41,15 +41,15 @@ class Outcome:
 
     @property
     def thinking(self) -> float | None:
-        """Mean thinking steps of a sample."""
-        counts = [s.thinking for s in self.samples if s.thinking is not None]
+        """Mean thinking steps of a sample, in tokens or latent."""
+        counts = [s.thinking + (s.latent or 0) for s in self.samples if s.thinking is not None]
         return fmean(counts) if counts else None
 
     def thinking_by_problem(self) -> dict[Key, float]:
         """Mean thinking steps of every problem."""
         found: dict[Key, list[int]] = {}
         for s in self.samples:
-            found.setdefault((s.task, s.problem), []).append(s.thinking or 0)
+            found.setdefault((s.task, s.problem), []).append((s.thinking or 0) + (s.latent or 0))
         return {key: fmean(values) for key, values in found.items()}
 
     @property
@@ -59,6 +59,14 @@ class Outcome:
         if not counted:
             return None
         return sum(s.soft or 0 for s in counted) / sum(s.thinking or 0 for s in counted)
+
+    @property
+    def skipped_share(self) -> float | None:
+        """Layer executions skipped over all of them, after the prompts; None where not reported."""
+        counted = [s for s in self.samples if s.layers_run is not None]
+        skipped = sum(s.layers_skipped or 0 for s in counted)
+        total = sum(s.layers_run or 0 for s in counted) + skipped
+        return skipped / total if total else None
 
     @property
     def switches(self) -> float | None:

@@ -15,7 +15,7 @@ from .statistics import Estimate, mcnemar, mean_difference
 from .study import Study, common
 
 _COLUMNS = (
-    "arm", "pass@1 [95 %]", "thinking steps", "soft", "switches", "s to answer",
+    "arm", "pass@1 [95 %]", "thinking steps", "soft", "switches", "layers skipped", "s to answer",
     "goodput /s", "pass@1 - explicit", "steps - explicit", "McNemar p",
 )  # fmt: skip
 
@@ -59,7 +59,7 @@ def table(outcomes: Sequence[Outcome], target_s: float) -> str:
         cells = [
             f"`{o.arm}`", _interval(o.pass_at_1(), 1, 100), _number(o.thinking, 1),
             _number(o.soft_share, 0, 100, " %"), _number(o.switches, 1),
-            _number(o.first_answer, 2), _number(o.goodput(target_s), 2),
+            _number(o.skipped_share, 0, 100, " %"), _number(o.first_answer, 2), _number(o.goodput(target_s), 2),
         ]  # fmt: skip
         if base is None or o is base:
             cells += ["", "", ""]
@@ -97,7 +97,8 @@ def append_row(study: Study, o: Outcome, base: Outcome | None, target_s: float) 
         "n": len(o.correct), "samples": len(o.samples),
         "by_task": {name: asdict(o.pass_at_1(name)) for name in tasks},
         "thinking_by_task": {name: _mean_steps(o, name) for name in tasks},
-        "thinking_steps": o.thinking, "soft_share": o.soft_share, "switches": o.switches,
+        "thinking_steps": o.thinking, "skipped_share": o.skipped_share,
+        "soft_share": o.soft_share, "switches": o.switches,
         "median_seconds": o.seconds, "median_seconds_to_answer": o.first_answer,
         "goodput": o.goodput(target_s), "errors": o.num_errors, "cut": o.num_cut,
         "against": None if base is None else base.arm,

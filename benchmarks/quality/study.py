@@ -8,13 +8,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .arms import SAMPLINGS, Arm, Sampling, parse_arm
+from .arms import SAMPLINGS, Arm, Sampling, matched_arm, parse_arm
 from .drive import Collector, Endpoint, Sample, read_samples
 from .outcome import Outcome, score
 from .task import Task
 from .tasks import load_task
-
-_MATCHED = "random@"  # random@routed@0.7: random with the soft share seen in routed@0.7
 
 
 @dataclass(frozen=True)
@@ -72,9 +70,9 @@ class Study:
 
     def arm(self, name: str, sampling: str) -> Arm:
         """An arm by name; `random@ARM` gets the soft share that ARM had here."""
-        if not name.startswith(_MATCHED) or "@" not in name.removeprefix(_MATCHED):
+        other = matched_arm(name)
+        if other is None:
             return parse_arm(name)
-        other = name.removeprefix(_MATCHED)
         samples = self.samples(other, sampling)
         steps = sum(s.thinking or 0 for s in samples)
         if not steps:

@@ -18,8 +18,9 @@ class Rows:
     """Rows handed out by request id."""
 
     def __init__(self, num_rows: int) -> None:
-        self._free = list(range(num_rows - 1, -1, -1))
+        self._free: list[int] = []
         self._rows: dict[str, int] = {}
+        self.grow(num_rows)
 
     def __contains__(self, req_id: str) -> bool:
         return req_id in self._rows
@@ -31,6 +32,11 @@ class Rows:
                 return None
             self._rows[req_id] = self._free.pop()
         return self._rows[req_id]
+
+    def grow(self, num_rows: int) -> None:
+        """Add free rows behind those there are."""
+        first = len(self._free) + len(self._rows)
+        self._free.extend(range(first + num_rows - 1, first - 1, -1))
 
     def release(self, req_id: str) -> None:
         """Give back the row of a request that has ended, if it has one."""

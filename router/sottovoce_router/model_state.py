@@ -128,10 +128,14 @@ class RoutedMixin:
         inputs: dict[str, Any] = super().prepare_inputs(input_batch, req_states)  # type: ignore[misc]
         if not self._uses_embeds_hook:
             embeds = self._inputs_embeds[: input_batch.num_tokens_after_padding]
-            self.table.lookup(input_batch.input_ids, embeds)
+            self._table_of_all().lookup(input_batch.input_ids, embeds)
             self._overlay(embeds, input_batch)
             inputs["inputs_embeds"] = embeds
         return inputs
+
+    def _table_of_all(self) -> EmbeddingTable:
+        """The table that a step's tokens are looked up in; subclasses may have another."""
+        return self.table
 
     def prepare_dummy_inputs(self, num_reqs: int, num_tokens: int) -> dict[str, Any]:
         """As `prepare_inputs`, for profiling and graph capture."""

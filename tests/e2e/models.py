@@ -19,6 +19,8 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen2ForCausalLM,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
@@ -85,7 +87,9 @@ def _std(name: str, attention: float) -> float:
 def _draw(model: Any, attention: float, mean: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
-        if parameter.dim() == 1:
+        if name.endswith("bias"):
+            torch.nn.init.normal_(parameter, 0.0, 0.3, generator)
+        elif parameter.dim() == 1:
             torch.nn.init.normal_(parameter, 1.0, 0.1, generator)
             if "q_norm" in name or "k_norm" in name:
                 parameter *= 8 * attention  # undoes the norm
@@ -108,6 +112,14 @@ def tiny_llama(root: Path, seed: int = 1, **shape: Any) -> Path:
     """A 2-layer Llama, written to `root`."""
     config = LlamaConfig(**{**_SHAPE, **shape}, tie_word_embeddings=False)
     return _write(LlamaForCausalLM(config), root / "tiny-llama", 0.35, 1.4, seed)
+
+
+def tiny_qwen2(root: Path, seed: int = 1, **shape: Any) -> Path:
+    """A 2-layer Qwen2 (biases on queries, keys and values), written to `root`."""
+    # Its head size is always the width over the number of heads.
+    heads = {"num_attention_heads": 2, "num_key_value_heads": 1}
+    config = Qwen2Config(**{**_SHAPE, **heads, **shape}, tie_word_embeddings=False)
+    return _write(Qwen2ForCausalLM(config), root / "tiny-qwen2", 0.35, 1.4, seed)
 
 
 def tiny_qwen3(root: Path, seed: int = 1, **shape: Any) -> Path:

@@ -81,5 +81,9 @@ def llama(root: Path, variant: Variant = BOTH) -> Shortcut:
     return tiny(root, models.tiny_llama, variant)
 
 
+def qwen2(root: Path) -> Shortcut:
+    return tiny(root, models.tiny_qwen2)
+
+
 def qwen3(root: Path) -> Shortcut:
     return tiny(root, models.tiny_qwen3)

@@ -9,7 +9,7 @@ import pytest
 from e2e.compare import prompt_of
 from e2e.engine import Engine, Engines, Prompt, Result
 from e2e.request import Request
-from e2e.shortcut_models import Shortcut, llama
+from e2e.shortcut_models import Shortcut, llama, qwen2
 from e2e.shortcut_runs import Asked, follow, skips
 from e2e.steps import routes_of
 from sottovoce_training.shortcuts.modules import Variant
@@ -71,6 +71,21 @@ def test_a_batch_of_them_is_the_references(engine: Engine, model: Shortcut) -> N
     assert skips(found[2][1:]) == {True}
 
 
+def test_rows_that_skip_do_not_attend_to_long_contexts(engine: Engine, model: Shortcut) -> None:
+    """Three of more than 256 positions, of which two that skip a layer are enough."""
+    prompts = [model.prompt(f"{n} questions: " + QUESTION * 20) for n in (2, 3, 5)]
+    assert min(map(len, prompts)) > 256
+    asked = [Asked(prompt, 2, 0.5, num_tokens=12) for prompt in prompts]
+    results = engine.run([a.as_prompt() for a in asked]).results
+    found = [follow(model, a, r.only)[1:] for a, r in zip(asked, results, strict=True)]
+    # [steps, layers, requests]: who skips what at once.
+    steps = [
+        zip(*(p.is_skipped for p in positions), strict=True)
+        for positions in zip(*found, strict=True)
+    ]
+    assert 2 in {sum(skipped) for layers in steps for skipped in layers}
+
+
 def outline(result: Result) -> list[Any]:
     return [(step.token, step.route) for step in result.only.steps]
 
@@ -121,6 +136,17 @@ def test_placeholders_have_no_text(
         text = model.tokenizer.decode(choice.token_ids[3:], skip_special_tokens=not shows)
         # Half a character at the end is held back.
         assert choice.text.rstrip("\ufffd") == text.rstrip("\ufffd") != ""
+
+
+def test_queries_keys_and_values_may_have_biases(
+    engines: Engines, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = qwen2(tmp_path_factory.mktemp("qwen2"))
+    asked = requests(model)
+    engine = engines.start(model.path, **OPTIONS)
+    results = engine.run([a.as_prompt(arrives=i) for i, a in enumerate(asked)]).results
+    found = [follow(model, a, r.only) for a, r in zip(asked, results, strict=True)]
+    assert skips(found[0][1:]) == skips(found[1][1:]) == {True, False}
 
 
 @pytest.mark.parametrize("variant", [Variant(step=False), Variant(depth=False)])

@@ -16,6 +16,7 @@ HOOKED: dict[str, list[str]] = {
     "vllm.outputs": ["RequestOutput.add"],
     "vllm.v1.engine.async_llm": ["AsyncLLM.generate"],
     "vllm.engine.arg_utils": ["EngineArgs.create_model_config"],
+    "vllm.kernels": [],  # adds to vLLM's operators and wraps nothing
     "vllm.model_executor.model_loader.base_loader": ["initialize_model"],
     "vllm.v1.core.sched.scheduler": ["Scheduler._preempt_request"],
     "vllm.v1.engine.detokenizer": [

@@ -26,6 +26,7 @@ CHECKS = [
     "check_admission_refuses_as_vllm_does",
     "check_the_stamp_reaches_the_worker",
 ]
+SHORTCUT_CHECKS = ["check_norms_are_those_of_vllm", "check_parts_are_those_of_training"]
 
 
 def start_ahead(_folder: Path) -> Callable[[], list[Any]]:
@@ -41,6 +42,12 @@ def test_inside_vllm(made_ahead: list[Any], check: str) -> None:
 
 def double(original: Any) -> Any:
     return lambda *arguments: 2 * original(*arguments)
+
+
+@pytest.mark.parametrize("check", SHORTCUT_CHECKS)
+def test_shortcuts_inside_vllm(check: str) -> None:
+    error = dict(run("router/shortcuts_inside_vllm.py"))[check]
+    assert error is None, error
 
 
 class Owner:

@@ -87,7 +87,7 @@ LIMITED = Config(
 )  # fmt: skip
 REASONER = Config((), model="tiny-reasoner")
 SHORTCUT = Config(("--reasoning-parser", "deepseek_r1"), has_shortcuts=True)
-PLAIN = Config(("--reasoning-parser", "deepseek_r1"), is_plain_vllm=True)
+PLAIN = Config(("--reasoning-parser", "deepseek_r1"), is_plain_vllm=True, has_shortcuts=True)
 
 
 def thinking_llama(root: Path, has_shortcuts: bool = False) -> Path:

@@ -47,12 +47,28 @@ def test_response_is_stock(plain: Server) -> None:
     assert answer["choices"][0]["logprobs"] is None
 
 
+def test_shortcuts(plain: Server) -> None:
+    """The same answers that our server gives for them, without the counts that it adds."""
+    whole = {**CHAT, "max_tokens": 24, "temperature": 0.0, "ignore_eos": True}
+    base = post(plain, whole)["choices"][0]["message"]
+    asked = json.dumps({"depth": 0.5, "steps": 3})
+    answer = post(plain, {**whole, "vllm_xargs": {"shortcuts": asked}})
+    message = answer["choices"][0]["message"]
+    assert answer["usage"]["completion_tokens"] == 24
+    assert answer["choices"][0]["logprobs"] is None
+    assert not message["reasoning"]
+    assert message["content"] not in (None, "", base["content"])
+    assert "<|im_start|>" not in message["content"], "a latent step was written as text"
+
+
 @pytest.mark.parametrize(
     ("xargs", "param", "word"),
     [
         ({"reasoning_mode": "quiet"}, "reasoning_mode", "'explicit', 'latent', 'routed'"),
         ({"reasoning_mode": "routed", "routing": "{"}, "routing", "JSON object"),
         ({"reasoning_mode": "routed", "routing": '{"top_n": 99}'}, "routing.top_n", "1 to 32"),
+        ({"shortcuts": '{"steps": 65}'}, "shortcuts.steps", "from 0 to 64"),
+        ({"shortcuts": "3"}, "shortcuts", "must be an object"),
     ],
 )
 def test_bad_xargs(plain: Server, xargs: dict[str, Any], param: str, word: str) -> None:

@@ -85,3 +85,11 @@ def test_a_step_written_again_counts_once(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     log.write_text("".join(json.dumps(e) + "\n" for e in [*entries, {"step": 40, "accuracy": {}}]))
     assert read_log(log) == [entries[0], {"step": 40, "accuracy": {}}, entries[2]]
+
+
+def test_what_was_learnt_from_the_old_weights_is_not_deleted(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "shortcuts").mkdir()
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(FileExistsError, match="shortcuts/ would be lost"):
+        export.main(["--run", str(run.out), "--out", str(tmp_path)])
+    assert {p.name for p in tmp_path.iterdir()} == {"shortcuts", "config.json"}

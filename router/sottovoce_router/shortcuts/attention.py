@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -34,27 +34,34 @@ def rows_of(starts: Indices, counts: Indices) -> Indices:
     return found
 
 
-def _narrowed(batch: InputBatch, requests: Indices, rows: torch.Tensor) -> InputBatch:
+def _starts(batch: InputBatch, counts: Indices) -> tuple[Any, torch.Tensor]:
+    """Where requests with so many rows each begin, int32 [n + 1], on the host and on the device."""
+    n = len(counts)
+    if batch.num_tokens == batch.num_reqs:  # a row each, so the first of any n begin alike
+        return batch.query_start_loc_np[: n + 1], batch.query_start_loc[: n + 1]
+    starts = np.zeros(n + 1, dtype=np.int32)
+    counts.cumsum(out=starts[1:])
+    device = batch.query_start_loc.device
+    return starts, async_tensor_h2d(starts, dtype=torch.int32, device=device)
+
+
+def _narrowed(
+    batch: InputBatch, requests: Indices, index: torch.Tensor, rows: torch.Tensor
+) -> InputBatch:
     """The part of a batch that attention metadata is built from, of some of its requests."""
-    counts = batch.num_scheduled_tokens[requests]
-    starts = np.concatenate([[0], counts.cumsum()]).astype(np.int32)
-    index, on_host = uploaded(requests, rows.device), torch.from_numpy(requests)
-    return replace(
-        batch,
-        num_reqs=len(requests),
-        num_reqs_after_padding=len(requests),
-        idx_mapping=batch.idx_mapping[index],
-        idx_mapping_np=batch.idx_mapping_np[requests],
-        num_scheduled_tokens=counts,
-        num_tokens=int(starts[-1]),
-        num_tokens_after_padding=int(starts[-1]),
-        query_start_loc=async_tensor_h2d(starts, dtype=torch.int32, device=rows.device),
-        query_start_loc_np=starts,
-        seq_lens=batch.seq_lens[index],
-        seq_lens_cpu_upper_bound=batch.seq_lens_cpu_upper_bound[on_host],
-        is_prefilling_np=batch.is_prefilling_np[requests],
-        positions=batch.positions[rows],
-    )
+    found, counts = copy.copy(batch), batch.num_scheduled_tokens[requests]
+    starts, starts_on_device = _starts(batch, counts)
+    found.num_reqs = found.num_reqs_after_padding = len(requests)
+    found.num_tokens = found.num_tokens_after_padding = int(starts[-1])
+    found.idx_mapping = batch.idx_mapping[index]
+    found.idx_mapping_np = batch.idx_mapping_np[requests]
+    found.num_scheduled_tokens = counts
+    found.query_start_loc_np, found.query_start_loc = starts, starts_on_device
+    found.seq_lens = batch.seq_lens[index]
+    found.seq_lens_cpu_upper_bound = batch.seq_lens_cpu_upper_bound[torch.from_numpy(requests)]
+    found.is_prefilling_np = batch.is_prefilling_np[requests]
+    found.positions = batch.positions[rows]
+    return found
 
 
 @dataclass
@@ -71,6 +78,12 @@ class Attention:
     slot_mappings: torch.Tensor  # [groups, rows]
     _parts: dict[bytes, Attention] = field(default_factory=dict)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the batch is."""
+        found: torch.device = self.slot_mappings.device
+        return found
+
     @cached_property
     def _metadata(self) -> dict[str, Any]:
         return self.build(self.batch, self.block_tables, self.slot_mappings)
@@ -79,11 +92,12 @@ class Attention:
         """That of some requests, whose rows are `rows`; the same object for the same requests."""
         key = requests.tobytes()
         if key not in self._parts:
-            index = uploaded(requests, rows.device)
+            has_row_each = self.batch.num_tokens == self.batch.num_reqs
+            index = rows if has_row_each else uploaded(requests, rows.device)
             self._parts[key] = Attention(
                 self.build,
                 self.named,
-                _narrowed(self.batch, requests, rows),
+                _narrowed(self.batch, requests, index, rows),
                 tuple(table[index] for table in self.block_tables),
                 self.slot_mappings[:, rows],
             )

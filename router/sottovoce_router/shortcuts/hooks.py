@@ -105,8 +105,20 @@ def hook_text(module: ModuleType) -> None:
         wrap(kind, "decode_next", make_next)
 
 
+def hook_norms(module: ModuleType) -> None:
+    """`vllm.kernels`: on a CPU, kernels for norms that nothing will fuse."""
+    from vllm import ir
+    from vllm.platforms import current_platform
+
+    from . import norms
+
+    if current_platform.is_cpu():
+        norms.register(ir.ops)
+
+
 HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "vllm.engine.arg_utils": hook_config,
+    "vllm.kernels": hook_norms,
     "vllm.model_executor.model_loader.base_loader": hook_model_class,
     "vllm.v1.core.sched.scheduler": hook_preemption,
     "vllm.v1.engine.detokenizer": hook_text,

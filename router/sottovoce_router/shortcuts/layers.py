@@ -1,13 +1,15 @@
 """The student's pass over its part of a batch: layers that rows skip are left out of the arithmetic.
 
-A row that skips a layer takes no part in its attention, output projection or MLP; its key and value
-are written from the layer's input all the same. Which rows those are the host must know to size the
-tensors of the rest: one wait for the device a layer, inherent to skipping without CUDA graphs.
+A row that skips a layer takes no part in its output projection or MLP, nor in its attention unless
+its context is short; its key and value are written from the layer's input all the same. Which rows
+those are the host must know to size the tensors of the rest: one wait for the device a layer,
+inherent to skipping without CUDA graphs.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,8 +17,8 @@ import torch
 from vllm.model_executor.layers.attention.attention import unified_kv_cache_update
 
 from .attention import Indices, uploaded
-from .modules import Shortcuts
-from .plan import Part, Routes
+from .modules import Entrance, Shortcuts
+from .plan import Bools, Part, Routes
 
 
 def _heads_normed(norm: Any, x: torch.Tensor) -> torch.Tensor:
@@ -46,6 +48,10 @@ def _finished(layer: Any, x: torch.Tensor, attended: torch.Tensor) -> torch.Tens
     return found
 
 
+# Positions attended to in vain that take about as long as attention metadata for the other rows.
+_LEAST_CONTEXT = 512
+
+
 @dataclass
 class Pass:
     """One step of the student."""
@@ -56,9 +62,15 @@ class Pass:
     part: Part
     num_skipped: Indices  # of each row of the part, counted here
 
+    @cached_property
+    def _contexts(self) -> Indices:
+        """Of each request at least as many positions as it attends to, or a few more."""
+        found: Indices = self.part.attention.batch.seq_lens_cpu_upper_bound.numpy()
+        return found
+
     def run(self, x: torch.Tensor, positions: torch.Tensor, routes: Routes | None) -> torch.Tensor:
         """Inputs [n, H] to hidden states after the final norm, [n, H]."""
-        with self.part.attention.entered():
+        with self.part.entered():
             if routes is None:
                 hidden: torch.Tensor = self.model(None, positions, None, x)
                 return hidden
@@ -70,68 +82,77 @@ class Pass:
     def _layer(
         self, index: int, layer: Any, x: torch.Tensor, positions: torch.Tensor, routes: Routes
     ) -> torch.Tensor:
-        skips = self._skips(index, x, routes)
-        skips_np = skips.cpu().numpy()
-        if skips_np.any():
-            out = self._partly(index, layer, x, positions, skips_np, routes.is_decode)
+        entrance = self.shortcuts.entrances[index]
+        opened = entrance.opened(x if routes.rows is None else x[routes.rows])
+        skips = entrance.gate(opened).cpu().numpy() > routes.limits
+        if skips.any():
+            out = self._partly(layer, entrance, x, positions, opened, skips, routes)
         else:
             hidden, residual = layer(positions, x, None)
-            out = hidden + residual
-        self._step_across(index, out, skips, skips_np, routes)
+            out = hidden.add_(residual)
+        if routes.waves:
+            self._step_across(index, out, routes.rows_np[skips], routes)
         return out
-
-    def _skips(self, index: int, x: torch.Tensor, routes: Routes) -> torch.Tensor:
-        """bool [n]: which rows skip the layer."""
-        if routes.rows is None:
-            asked: torch.Tensor = self.shortcuts.routers[index](x) > routes.depth
-            return asked
-        found = torch.zeros(len(x), dtype=torch.bool, device=x.device)
-        found[routes.rows] = self.shortcuts.routers[index](x[routes.rows]) > routes.depth
-        return found
 
     def _partly(
         self,
-        index: int,
         layer: Any,
+        entrance: Entrance,
         x: torch.Tensor,
         positions: torch.Tensor,
-        skips: np.ndarray[Any, np.dtype[np.bool_]],
-        is_decode: bool,
+        opened: torch.Tensor,
+        skips: Bools,
+        routes: Routes,
     ) -> torch.Tensor:
-        skipping, running = np.flatnonzero(skips), np.flatnonzero(~skips)
-        self.num_skipped[skipping] += 1
-        attention, out = layer.self_attn, torch.empty_like(x)
+        """A layer's outputs, where rows skip it: those of `skips`, [n] of the rows in `routes`."""
+        attention = layer.self_attn
         q, k, v = _project(attention, positions, layer.input_layernorm(x))
-        rows = uploaded(skipping, x.device)
-        out[rows] = self.shortcuts.down(index, x[rows]).to(x.dtype)
-        if not len(running):
+        if routes.rows is None and skips.all():
+            self.num_skipped += 1
             _write(attention, k, v)
-            return out
-        rows = uploaded(running, x.device)
-        if is_decode:
-            _write(attention, k, v)
-            with self.part.attention.of(running, rows).entered(writes=False):
-                attended = attention.attn(q[rows], k[rows], v[rows])
+            return entrance.down(x, opened).to(x.dtype)
+        skipping = routes.rows_np[skips]
+        self.num_skipped[skipping] += 1
+        rows, out = uploaded(skipping, x.device), torch.empty_like(x)
+        of_asked = rows if routes.rows is None else uploaded(np.flatnonzero(skips), x.device)
+        out[rows] = entrance.down(x[rows], opened[of_asked]).to(x.dtype)
+        runs = np.ones(len(x), dtype=bool)
+        runs[skipping] = False
+        if runs.any():
+            rows, attended = self._attended(attention, q, k, v, runs, routes)
+            out[rows] = _finished(layer, x[rows], attended)
         else:
-            attended = attention.attn(q, k, v)[rows]
-        out[rows] = _finished(layer, x[rows], attended)
+            _write(attention, k, v)
         return out
 
-    def _step_across(
+    def _attended(
         self,
-        index: int,
-        out: torch.Tensor,
-        skips: torch.Tensor,
-        skips_np: np.ndarray[Any, np.dtype[np.bool_]],
+        attention: Any,
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        runs: Bools,
         routes: Routes,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The rows that run, and what their heads find; the keys and values of all are written."""
+        running = np.flatnonzero(runs)
+        rows = uploaded(running, q.device)
+        if not routes.is_decode or self._contexts[~runs].sum() < _LEAST_CONTEXT:
+            return rows, attention.attn(q, k, v)[rows]
+        _write(attention, k, v)
+        with self.part.attention.of(running, rows).entered(writes=False):
+            return rows, attention.attn(q[rows], k[rows], v[rows])
+
+    def _step_across(
+        self, index: int, out: torch.Tensor, skipping: Indices, routes: Routes
     ) -> None:
         """Add the step shortcut where latent steps skip, and keep what the next ones need."""
         for wave in routes.waves:
+            takes = wave.follows_np & np.isin(wave.rows_np, skipping)
             made = out[wave.rows]
-            if skips_np[wave.rows_np].any():
-                before = self.before[wave.slots, index]
-                added = (made.float() + self.shortcuts.across(index, before)).to(out.dtype)
-                takes = (skips[wave.rows] & wave.follows).unsqueeze(1)
-                made = torch.where(takes, added, made)
+            if takes.any():
+                at = uploaded(np.flatnonzero(takes), out.device)
+                before = self.before[wave.slots[at], index]
+                made[at] = (made[at].float() + self.shortcuts.across(index, before)).to(out.dtype)
                 out[wave.rows] = made
             self.before[wave.slots, index] = made

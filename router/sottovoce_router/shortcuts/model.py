@@ -12,10 +12,13 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from vllm import ir
 from vllm.config import CompilationMode, CUDAGraphMode
 from vllm.logger import init_logger
+from vllm.platforms import current_platform
 
 from ..errors import PluginError
+from . import norms
 from .layers import Pass
 from .manifest import SHORTCUTS, STUDENT, Manifest
 from .modules import Shortcuts
@@ -65,6 +68,8 @@ class ShortcutModelMixin:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
         layers = self.model.layers  # type: ignore[attr-defined]
         _check(vllm_config, self.manifest, layers)
+        if current_platform.is_cpu():
+            norms.choose(ir.ops)
         self.student = _build_student(self.base, vllm_config, layers)
         self.shortcuts = Shortcuts(self.manifest).float()
         self._plan: Plan | None = None  # of a pass whose logits are still to be computed
@@ -75,7 +80,7 @@ class ShortcutModelMixin:
         folder = self.manifest.folder
         student = self.student.load_weights(load_file(folder / STUDENT).items())
         added = load_file(folder / SHORTCUTS)
-        self.shortcuts.load_state_dict(added)
+        self.shortcuts.load(added)
         logger.info("shortcuts: loaded from %s", folder)
         names = {f"student.{name}" for name in student}
         return found | names | {f"shortcuts.{name}" for name in added}
@@ -104,7 +109,7 @@ class ShortcutModelMixin:
         if plan.base is None:
             return self._study(plan, slots, inputs_embeds, positions)
         theirs, ours, hidden = plan.base.rows, plan.student.rows, torch.empty_like(inputs_embeds)
-        with plan.base.attention.entered():
+        with plan.base.entered():
             hidden[theirs] = base(None, positions[theirs], None, inputs_embeds[theirs])
         hidden[ours] = self._study(plan, slots, inputs_embeds[ours], positions[ours])
         return hidden

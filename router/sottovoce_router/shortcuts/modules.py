@@ -5,9 +5,12 @@ The maths is that of `sottovoce_training.shortcuts.modules`, which trains them.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
+from vllm import ir
 
 from .manifest import Manifest
 
@@ -17,11 +20,13 @@ class _Scaled(nn.Module):
 
     def __init__(self, width: int, eps: float) -> None:
         super().__init__()
-        self._shape, self._eps = (width,), eps
+        self.register_buffer("_ones", torch.ones(width), persistent=False)
+        self._eps = eps
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., H] to [..., H]."""
-        return F.rms_norm(x.float(), self._shape, eps=self._eps)
+        """[n, H] to float32 [n, H]."""
+        found: torch.Tensor = ir.ops.rms_norm(x.float(), self._ones, self._eps)
+        return found
 
 
 class Adapter(nn.Module):
@@ -39,18 +44,11 @@ class Adapter(nn.Module):
 
 
 class Router(nn.Module):
-    """w = sigmoid(FFN(x))."""
+    """w = sigmoid(out(GELU(hidden(scaled(x))))), computed by `Entrance`."""
 
-    def __init__(self, scaled: _Scaled, width: int, inner: int) -> None:
+    def __init__(self, width: int, inner: int) -> None:
         super().__init__()
-        self._scaled = scaled
         self.hidden, self.out = nn.Linear(width, inner), nn.Linear(inner, 1)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[..., H] of any dtype to w, float32 [...]."""
-        inner = F.gelu(self.hidden(self._scaled(x)))
-        found: torch.Tensor = self.out(inner).squeeze(-1).sigmoid()
-        return found
 
 
 class Feedback(nn.Module):
@@ -67,6 +65,44 @@ class Feedback(nn.Module):
         return found
 
 
+def _padded(matrix: torch.Tensor, left: int, right: int) -> torch.Tensor:
+    return F.pad(matrix, (left, right)).contiguous()
+
+
+class Entrance:
+    """What every row asked computes at a layer: its router and its depth adapter, which read one input.
+
+    Their first matrices are stacked, and zeros in the second ones leave out what is the other's.
+    """
+
+    def __init__(self, scaled: _Scaled, router: Router, adapter: Adapter | None) -> None:
+        parts = [router.hidden] if adapter is None else [router.hidden, adapter.down]
+        inner = router.hidden.out_features
+        rank = 0 if adapter is None else adapter.down.out_features
+        self._scaled, self._up = scaled, None
+        self._first = torch.cat([p.weight for p in parts]), torch.cat([p.bias for p in parts])
+        self._gate = _padded(router.out.weight, 0, rank), router.out.bias
+        if adapter is not None:
+            self._up = _padded(adapter.up.weight, inner, 0), adapter.up.bias
+
+    def opened(self, x: torch.Tensor) -> torch.Tensor:
+        """Both hidden layers of inputs [n, H] of any dtype: float32 [n, inner + rank]."""
+        return F.gelu(F.linear(self._scaled(x), *self._first))
+
+    def gate(self, opened: torch.Tensor) -> torch.Tensor:
+        """The logit of w, [n]."""
+        return F.linear(opened, *self._gate)[:, 0]
+
+    def down(self, x: torch.Tensor, opened: torch.Tensor) -> torch.Tensor:
+        """The depth shortcut past the layer, from its input [n, H]: float32, to begin a sum with.
+
+        Zero where there is none, and the step shortcut then brings its own residual.
+        """
+        if self._up is None:
+            return torch.zeros_like(x, dtype=torch.float32)
+        return F.linear(opened, *self._up).add_(x)
+
+
 class Shortcuts(nn.Module):
     """L routers, L + 1 adapters (g_0 reads the embedding, g_l layer l's output), the feedback."""
 
@@ -76,22 +112,20 @@ class Shortcuts(nn.Module):
         scaled = _Scaled(width, manifest.eps)
         self.has_depth, self.has_step = manifest.has_depth, manifest.has_step
         self.feedback = Feedback(width)
-        self.routers = nn.ModuleList(
-            Router(scaled, width, manifest.router_width) for _ in range(layers)
-        )
+        self.routers = nn.ModuleList(Router(width, manifest.router_width) for _ in range(layers))
         self.adapters = nn.ModuleList(
             Adapter(scaled, width, manifest.adapter_rank) for _ in range(layers + 1)
         )
+        self._scaled = scaled
+        self.entrances: list[Entrance] = []
 
-    def down(self, layer: int, x: torch.Tensor) -> torch.Tensor:
-        """The depth shortcut past a layer, from its input [n, H]: float32, to begin a sum with.
-
-        Zero where there is none, and the step shortcut then brings its own residual.
-        """
-        if not self.has_depth:
-            return torch.zeros_like(x, dtype=torch.float32)
-        found: torch.Tensor = x.float() + self.adapters[layer](x)
-        return found
+    @torch.no_grad()
+    def load(self, weights: dict[str, torch.Tensor]) -> None:
+        """Take the weights in, and make of them what steps compute with."""
+        self.load_state_dict(weights)
+        adapters: Any = self.adapters if self.has_depth else [None] * len(self.adapters)
+        pairs: Any = zip(self.routers, adapters, strict=False)  # the last adapter is no layer's
+        self.entrances = [Entrance(self._scaled, router, adapter) for router, adapter in pairs]
 
     def across(self, layer: int, before: torch.Tensor) -> torch.Tensor:
         """What the layer's output at the latent step before, [n, H], adds to that: float32."""

@@ -5,12 +5,13 @@ A row is one position of one request; a part is the rows of one set of weights.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from vllm.utils.torch_utils import async_tensor_h2d
 from vllm.v1.worker.gpu.input_batch import InputBatch
 
 from .attention import Attention, Indices, rows_of, uploaded
@@ -21,12 +22,32 @@ Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True)
 class Part:
-    """The requests of one set of weights."""
+    """The requests of one set of weights. What of it a step does not need, no one computes."""
 
+    whole: Attention  # what the batch attends with
     requests_np: Indices  # of the batch
-    requests: torch.Tensor
-    rows: torch.Tensor  # of the batch
-    attention: Attention
+
+    @cached_property
+    def requests(self) -> torch.Tensor:
+        """The same on the device."""
+        return uploaded(self.requests_np, self.whole.device)
+
+    @cached_property
+    def rows(self) -> torch.Tensor:
+        """Their rows of the batch."""
+        batch, requests = self.whole.batch, self.requests_np
+        counts = batch.num_scheduled_tokens[requests]
+        return uploaded(rows_of(batch.query_start_loc_np[requests], counts), self.whole.device)
+
+    @cached_property
+    def attention(self) -> Attention:
+        """What they attend with."""
+        is_whole = len(self.requests_np) == self.whole.batch.num_reqs
+        return self.whole if is_whole else self.whole.of(self.requests_np, self.rows)
+
+    def entered(self) -> AbstractContextManager[None]:
+        """Attention layers see these requests alone."""
+        return nullcontext() if self.attention is self.whole else self.attention.entered()
 
     @property
     def last_rows(self) -> Indices:
@@ -45,15 +66,16 @@ class Wave:
     rows_np: Indices  # into the part
     rows: torch.Tensor
     slots: torch.Tensor
-    follows: torch.Tensor  # bool: whether there is a latent step before it
+    follows_np: Bools  # whether there is a latent step before it
 
 
 @dataclass(frozen=True)
 class Routes:
     """Rows of the student's part that may skip layers."""
 
-    rows: torch.Tensor | None  # into the part; None: all of them
-    depth: torch.Tensor  # float32, the threshold of each
+    rows_np: Indices  # into the part
+    rows: torch.Tensor | None  # None: all of them
+    limits: np.ndarray[Any, np.dtype[np.float32]]  # a layer is skipped where w's logit is above it
     waves: list[Wave]
     is_decode: bool  # whether every row of the part is one request's
 
@@ -94,6 +116,7 @@ class _Rows:
         self.generated = self.position - prompt_len  # index among the generated; below 0: prompt
         self.is_new = self.position + 1 >= np.repeat(batch.prefill_len_np[requests], counts)
         self.steps, self.depth = slots.steps[self.slots], slots.depth[self.slots]
+        self.limit = slots.limit[self.slots]
         self.ledger_row = slots.row[self.slots]
         self.is_latent = (self.generated >= 0) & (self.generated < self.steps)
         # Of those of this batch: 0 for the first latent step of each request, and so on.
@@ -119,13 +142,13 @@ def _waves(rows: _Rows, is_routed: Bools, device: torch.device) -> list[Wave]:
     for number in range(int(rows.wave[found].max(initial=-1)) + 1):
         at = found[rows.wave[found] == number]
         slots = uploaded(rows.slots[at], device)
-        follows = uploaded(rows.generated[at], device) > 0
-        waves.append(Wave(at, uploaded(at, device), slots, follows))
+        waves.append(Wave(at, uploaded(at, device), slots, rows.generated[at] > 0))
     return waves
 
 
 def _routes(rows: _Rows, slots: ShortcutSlots, device: torch.device) -> Routes | None:
-    asks, limits = (rows.generated >= 0) & ~np.isnan(rows.depth), rows.depth
+    # No w is above 1, and nothing is above NaN, the depth of a request that skips no layer.
+    asks, limits = (rows.generated >= 0) & (rows.depth < 1), rows.limit
     if not slots.has_depth:
         # The first latent step is among them, for its output to be kept, but cannot skip.
         asks &= rows.is_latent
@@ -134,18 +157,12 @@ def _routes(rows: _Rows, slots: ShortcutSlots, device: torch.device) -> Routes |
         return None
     routed = np.flatnonzero(asks)
     return Routes(
+        rows_np=routed,
         rows=None if len(routed) == len(asks) else uploaded(routed, device),
-        depth=async_tensor_h2d(limits[routed], dtype=torch.float32, device=device),
+        limits=limits[routed],
         waves=_waves(rows, asks, device) if slots.has_step else [],
         is_decode=rows.is_decode,
     )
-
-
-def _part(batch: InputBatch, requests: Indices, whole: Attention, device: torch.device) -> Part:
-    counts = batch.num_scheduled_tokens[requests]
-    rows = uploaded(rows_of(batch.query_start_loc_np[requests], counts), device)
-    attention = whole if len(requests) == batch.num_reqs else whole.of(requests, rows)
-    return Part(requests, uploaded(requests, device), rows, attention)
 
 
 def _forced(
@@ -177,14 +194,14 @@ def plan_step(
     is_student = slots.is_student[batch.idx_mapping_np]
     if not is_student.any():
         return None
-    device = batch.positions.device
+    device = whole.device
     ours, theirs = np.flatnonzero(is_student), np.flatnonzero(~is_student)
     rows = _Rows(batch, slots, ours)
     makes = rows.is_new & (rows.generated >= -1) & (rows.generated + 1 < rows.steps)
     forced, is_latent = _forced(batch, slots, ours, end)
     return Plan(
-        base=_part(batch, theirs, whole, device) if len(theirs) else None,
-        student=_part(batch, ours, whole, device),
+        base=Part(whole, theirs) if len(theirs) else None,
+        student=Part(whole, ours),
         routes=_routes(rows, slots, device),
         fed=_latents(rows, rows.is_latent, rows.all, 0, device),
         made=_latents(rows, makes, np.arange(len(rows.all)), 1, device),

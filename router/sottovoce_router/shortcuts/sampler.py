@@ -18,7 +18,8 @@ from .plan import Plan
 def _mark(record: Record, plan: Plan) -> None:
     """Write the layers that the student's rows skipped, and which of its steps were not chosen."""
     ids, device = record.ids, record.ids.device
-    ids[:, 1] += 16 * uploaded(plan.num_skipped, device)
+    if plan.num_skipped.any():
+        ids[:, 1] += uploaded(16 * plan.num_skipped, device)
     if plan.forced is None:
         return
     rows = uploaded(plan.forced[0], device)

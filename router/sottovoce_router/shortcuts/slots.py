@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..errors import PluginError
 from ..ledger import Rows
 from .manifest import Manifest
 from .params import MAX_STEPS
@@ -46,6 +45,7 @@ class ShortcutSlots:
         self.has_depth, self.has_step = manifest.has_depth, manifest.has_step
         self.is_student = np.zeros(num_slots, dtype=bool)
         self.depth = np.full(num_slots, np.nan, dtype=np.float32)  # NaN: skips no layer
+        self.limit = np.full(num_slots, np.nan, dtype=np.float32)  # the logit of the depth
         self.steps = np.zeros(num_slots, dtype=np.int64)
         self.prompt_len = np.zeros(num_slots, dtype=np.int64)
         self.placeholder = np.zeros(num_slots, dtype=np.int64)
@@ -69,14 +69,25 @@ class ShortcutSlots:
         if stamp is None:
             return
         self._slot_of[req_id] = slot
-        self.depth[slot] = np.nan if stamp.depth is None else stamp.depth
+        depth = np.float64(np.nan if stamp.depth is None else stamp.depth)
+        with np.errstate(divide="ignore"):  # the logits of 0 and 1 are infinite
+            self.depth[slot], self.limit[slot] = depth, np.log(depth) - np.log1p(-depth)
         self.steps[slot], self.prompt_len[slot] = stamp.steps, prompt_len
         self.placeholder[slot] = stamp.placeholder
         if stamp.steps:
+            self.row[slot] = self._row_of(req_id)
+
+    def _row_of(self, req_id: str) -> int:
+        """A request's row of the ledger, which grows where preempted requests hold all of them."""
+        row = self._rows.row_of(req_id)
+        if row is None:
+            num_more = len(self.is_student)
+            self._rows.grow(num_more)
+            more = self.latents.new_empty(num_more, *self.latents.shape[1:])
+            self.latents = torch.cat([self.latents, more])
             row = self._rows.row_of(req_id)
-            if row is None:
-                raise PluginError("more than twice as many latent requests as slots are alive")
-            self.row[slot] = row
+            assert row is not None
+        return row
 
     def clear(self, req_id: str) -> None:
         """Forget the slot of a request that was removed from the batch."""

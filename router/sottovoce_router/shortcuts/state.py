@@ -80,7 +80,9 @@ class ShortcutStateMixin(RoutedMixin):
 
         whole = Attention(build, named, input_batch, block_tables, slot_mappings)
         self._plan = plan_step(input_batch, self.shortcut_slots, self._marker_ids.end, whole)
-        return {} if self._plan else build(input_batch, block_tables, slot_mappings)
+        if self._plan is None or self._plan.base is None:
+            return build(input_batch, block_tables, slot_mappings)
+        return {}
 
     def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
         """The routed inputs, with the student's rows and latents laid over them, and the plan."""
@@ -89,18 +91,19 @@ class ShortcutStateMixin(RoutedMixin):
         if plan is None:
             return inputs
         embeds = inputs["inputs_embeds"]
-        ids = input_batch.input_ids[: input_batch.num_tokens]
-        if plan.base is None:
-            self._student_table.lookup(ids, embeds)
-        else:
+        if plan.base is not None:
             rows = plan.student.rows
             found = embeds.new_empty(len(rows), embeds.shape[1])
-            self._student_table.lookup(ids[rows], found)
+            self._student_table.lookup(input_batch.input_ids[rows], found)
             embeds[rows] = found
         if plan.fed is not None:
             latents = self.shortcut_slots.latents[plan.fed.ledger_rows, plan.fed.steps]
             embeds[plan.fed.rows] = latents
         return {**inputs, "plan": plan, "slots": self.shortcut_slots}
+
+    def _table_of_all(self) -> EmbeddingTable:
+        is_students = self._plan is not None and self._plan.base is None
+        return self._student_table if is_students else self.table
 
     def take_plan(self) -> Plan | None:
         """The plan of the step whose tokens are to be sampled, once."""

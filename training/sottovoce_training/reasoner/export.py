@@ -32,7 +32,16 @@ def load_run(run: Path) -> tuple[Any, Any, int]:
 
 
 def write_model(model: Any, tokenizer: Any, target: Path) -> None:
-    """Write weights in bfloat16, tokenizer, chat template and generation configuration."""
+    """Write weights in bfloat16, tokenizer, chat template and generation configuration.
+
+    Raises:
+        FileExistsError: if the directory holds folders, as of shortcuts learnt from its weights.
+    """
+    if folders := sorted(p.name for p in target.glob("*/")):
+        raise FileExistsError(
+            f"{target}: {', '.join(folders)}/ would be lost; move it away, and train it anew from "
+            "the new weights"
+        )
     shutil.rmtree(target, ignore_errors=True)
     model.to(torch.bfloat16).save_pretrained(target)
     (target / "model.safetensors").chmod(0o644)  # safetensors writes it for its owner only
