@@ -30,7 +30,7 @@ def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_forced_an_end_is_recorded(backend: str) -> None:
     """At a close's first step alone; where several causes meet, the one that comes first here."""
-    scene = make_swi_scene(-1, 100.0, switches=2)
+    scene = make_swi_scene(1, 100.0, switches=2)
     indices = scene.positions + 1 - 5
     cold, spent, late = (torch.arange(60) % n == 0 for n in (3, 4, 5))
     scene.slots.ints[scene.slot_ids, IntParam.COLD_STEPS] = cold.int()
