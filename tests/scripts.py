@@ -16,7 +16,9 @@ from typing import Any
 
 TESTS = Path(__file__).parent
 _MARK = "RESULT "
-_PATH = f"{TESTS}:{TESTS / 'kernels'}"
+_PATH = ":".join(
+    [str(TESTS), str(TESTS / "kernels"), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
 
 
 def say(result: Any) -> None:
