@@ -180,7 +180,7 @@ def _decide_kernel(
         return
     floats_ptr, state_ptr = floats_ptr + slot * num_floats, state_ptr + slot * num_state
     index = position - tl.load(ints_ptr + _PROMPT)
-    count, code = 0, ((position == prefill_len) & (index > 0)).to(tl.int64) * 8
+    count, code = 0, (position == prefill_len).to(tl.int64) * 8
     ledger_row = tl.load(ints_ptr + _ROW).to(tl.int64)
     token = tl.load(sampled_ptr + row)
     phase, cold, forcing, reference, stay, switches = _load_state(state_ptr)

@@ -190,10 +190,10 @@ class Confidence:
 class Record:
     """What a step did, in the shape of vLLM's log-probability rows, to ride beside them.
 
-    Column 0: route + 8 * number of alternatives, p_max. Column 1: cause, + 8 at the first step after
-    a preemption, + 16 * the layers skipped by the position whose logits these are; entropy in nats.
-    Then the alternatives: id, weight. Last column: minus the number of columns, 0 (no real id is
-    negative).
+    Column 0: route + 8 * number of alternatives, p_max. Column 1: cause, + 8 at the first step in a
+    slot, of a request that came or came back, + 16 * the layers skipped by the position whose
+    logits these are; entropy in nats. Then the alternatives: id, weight. Last column: minus the
+    number of columns, 0 (no real id is negative).
     """
 
     ids: torch.Tensor  # int64 [B, RECORD_EXTRA + trace width]

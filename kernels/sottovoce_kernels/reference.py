@@ -129,7 +129,7 @@ def decide(
             continue
         at = (ints[IntParam.LEDGER_ROW], position - ints[IntParam.PROMPT_LEN])
         ledger.counts[at] = 0
-        record.ids[row, 1] = 8 * int(position == int(prefill_lens[slot]) and at[1] > 0)
+        record.ids[row, 1] = 8 * int(position == int(prefill_lens[slot]))
         phase = int(slots.state[slot, State.PHASE])
         if is_asked := is_active(slots, slot):
             step = _Step(row, slot, int(sampled[row]), int(seeds[slot]), position, *at)

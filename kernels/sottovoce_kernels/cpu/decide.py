@@ -247,7 +247,7 @@ def decide_rows(
             continue
         index, ledger_row, token = position - p[_PROMPT], p[_ROW], sampled[row]
         counts[ledger_row, index] = 0
-        if position == prefill_lens[slot] and index > 0:
+        if position == prefill_lens[slot]:
             record_ids[row, 1] = 8
         phase = state[slot, _PHASE]
         if phase == _THINK or (p[_ALL] == 1 and phase != _OVER):
