@@ -101,7 +101,7 @@ class Batch:
         self.tokens = torch.zeros(shape.rows, _PROMPT_LEN + context, device=device).int()
         marker = torch.tensor([shape.vocab - 1], dtype=torch.int32, device=device)
         special = torch.zeros(shape.vocab, dtype=torch.uint8, device=device)
-        self.markers = layout.Markers(marker, marker, marker, special)
+        self.markers = layout.Markers(marker, marker, marker, special, marker)
         self.record = layout.Record.empty(shape.rows, shape.top_n, device)
         self.starts = torch.arange(shape.rows + 1, device=device).int()
         self.table = torch.randn(shape.vocab, shape.hidden, dtype=shape.dtype, device=device)

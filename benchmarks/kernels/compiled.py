@@ -62,7 +62,7 @@ def _call_ops(num_rows: int, dtype: torch.dtype) -> None:
         _empty(CONTEXT + 1, HIDDEN, dtype=dtype),
     )
     special = _empty(VOCAB, dtype=torch.uint8)
-    markers = layout.Markers(_empty(1), _empty(1), _empty(1), special)
+    markers = layout.Markers(_empty(1), _empty(1), _empty(1), special, _empty(6))
     ids, positions = _long(num_rows), _long(num_rows)
     conf: Confidence = confidence(_empty(num_rows, VOCAB, dtype=dtype), ids, slots)
     record = layout.Record.empty(num_rows, TOP_N, torch.device("meta"))

@@ -198,6 +198,13 @@ class Capabilities:
                 "swi",
                 "blends in markers of one token each, and this model's have more; use another policy",
             )
+        if params.switches_on and sampling.structured_outputs is not None:
+            raise InvalidValueError(
+                "routing.phase",
+                params.phase,
+                "lets the switch budget write into the answer, whose structure does not allow it; "
+                "use think",
+            )
         self._check_answer(params.min_answer_tokens, sampling.max_tokens)
         if len(sampling.all_stop_token_ids) > MAX_STOP_IDS:
             raise InvalidValueError(

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from vllm.v1.worker.gpu.model_states.interface import ModelState
     from vllm.v1.worker.gpu.states import RequestState
 
+FINAL_ANSWER = "\n\nThe final answer is"  # follows the marker that ends all switching (2510.05069)
+
 
 def stamped_params(data: NewRequestData) -> RoutingParams | None:
     """The parameters that admission stamped on a request."""
@@ -82,8 +84,13 @@ class RoutedMixin:
         def tensor(values: tuple[int, ...]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.int32, device=device)
 
+        phrase = tokenizer.encode(FINAL_ANSWER, add_special_tokens=False)
         return Markers(
-            tensor(ids.start), tensor(ids.end), tensor(ids.natural_end), special.to(device)
+            tensor(ids.start),
+            tensor(ids.end),
+            tensor(ids.natural_end),
+            special.to(device),
+            tensor((*ids.end, *phrase)),
         )
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:

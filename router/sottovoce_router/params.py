@@ -91,6 +91,11 @@ class RoutingParams:
         return self.mix == "full"
 
     @property
+    def switches_on(self) -> bool:
+        """Whether `swi` goes on past an end that its switch budget forces."""
+        return self.switch_budget > 0 and self.phase == "all"
+
+    @property
     def num_terms(self) -> int:
         """The most terms that a step's record tells of."""
         return self.top_n + self.spec.num_own_terms

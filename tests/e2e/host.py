@@ -114,7 +114,7 @@ def _choice(chunks: list[Any]) -> Choice:
             s.entropy,
             dict(s.alternatives),
             {},
-            s.is_replayed,
+            s.takes_slot,
             s.num_skipped,
         )
         for s in record

@@ -69,6 +69,7 @@ class Sampling:
     repetition_detection: Any = None
     temperature: float = 0.6
     thinking_token_budget: int | None = None
+    structured_outputs: Any = None
 
 
 def request(sampling: Any, embeds: Any = None, last: int = 7) -> Any:

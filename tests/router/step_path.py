@@ -67,7 +67,7 @@ class Step:
 
         self.marker_ids = MarkerIds((1,), (2,), (2,))
         special = torch.empty(VOCAB, dtype=torch.uint8, device=META)
-        self.markers = Markers(_int(1), _int(1), _int(1), special)
+        self.markers = Markers(_int(1), _int(1), _int(1), special, _int(6))
         self.ledger = Ledger(2 * SLOTS, CONTEXT, CONTEXT * 10, META, CONTEXT, HIDDEN)
         self.slots = SlotTable(SLOTS, self.ledger, META)
         self.rows = np.arange(5, dtype=np.int32)
