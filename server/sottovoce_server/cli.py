@@ -55,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("chat", help="talk to a server on the terminal")
     commands.add_parser("explain", help="print the thinking of one request as a table")
     commands.add_parser("plan", help="the GPUs that a model and a load take")
+    commands.add_parser("convert", help="turn a latent-thinking checkpoint into a model directory")
     make_arg_parser(serve)
     add_flags(serve)
     return parser
