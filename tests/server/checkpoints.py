@@ -83,11 +83,10 @@ def codi(model: Any) -> tuple[Tensors, Tensors]:
             num_in, num_out = tensor.shape if is_conv1d else tensor.shape[::-1]
             adapters[f"{module}.lora_A.default.weight"] = 0.2 * torch.randn(RANK, num_in)
             adapters[f"{module}.lora_B.default.weight"] = 0.2 * torch.randn(num_out, RANK)
-    head = {
-        "prj.1.weight": torch.randn(WIDTH, WIDTH), "prj.1.bias": torch.randn(WIDTH),
-        "prj.3.weight": torch.randn(WIDTH, WIDTH), "prj.3.bias": torch.randn(WIDTH),
-        "prj.ln.weight": torch.randn(WIDTH), "prj.ln.bias": torch.randn(WIDTH),
-    }  # fmt: skip
+    width = model.config.hidden_size
+    head = {f"prj.{part}.bias": torch.randn(width) for part in ("1", "3", "ln")}
+    head |= {f"prj.{part}.weight": torch.randn(width, width) for part in ("1", "3")}
+    head |= {"prj.ln.weight": torch.randn(width)}
     return plain | {CODI + name: tensor for name, tensor in adapters.items()} | head, adapters
 
 

@@ -76,9 +76,10 @@ def _agree_with_index(folder: Path, tensors: Tensors) -> None:
 def _read(path: Path) -> Tensors:
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
-        # Mapped, so that parts which are dropped are never read; an old format cannot be.
-        found = torch.load(path, "cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+            found: Any = load_file(path)
+        else:
+            # Mapped, so that parts which are dropped are never read; an old format cannot be.
+            found = torch.load(path, "cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except pickle.UnpicklingError as error:
         raise ConvertError(f"{path}: holds more than tensors, and is not run: {error}") from error
     except (SafetensorError, RuntimeError, EOFError, OSError) as error:
@@ -88,7 +89,7 @@ def _read(path: Path) -> Tensors:
 
 def _state_dict(path: Path, found: Any) -> Tensors:
     """The state dict, or the one of a run, which has its optimizers beside it."""
-    state = found.get("model", found) if isinstance(found, dict) else found
+    state: Tensors = found.get("model", found) if isinstance(found, dict) else found
     if not isinstance(state, dict) or not all(isinstance(t, torch.Tensor) for t in state.values()):
         raise ConvertError(f"{path}: is no state dict; give a file of named tensors")
     return state
