@@ -25,6 +25,8 @@ _ORDER = (
     "transparency",
     "shortcuts",
     "shortcuts_memory",
+    "latent",
+    "latent_memory",
     "cuda_path",
     "cpu_start",
 )

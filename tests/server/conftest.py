@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.serving import (
+    LATENT,
     LIMITED,
     METERED,
     PLAIN,
@@ -34,6 +35,7 @@ _OURS = (
     "test_limits",
     "test_shutdown",
     "test_shortcuts_live",
+    "test_latent_live",
     "test_tiny_reasoner",
 )
 _ORDER = (*_OURS, "test_vllm_serve")
@@ -88,6 +90,12 @@ def reasoner(servers: Servers) -> Server:
 def short(servers: Servers) -> Server:
     """A server of a model with shortcuts."""
     return servers.get(SHORTCUT)
+
+
+@pytest.fixture
+def trained(servers: Servers) -> Server:
+    """A server of a latent-trained model, which names no markers."""
+    return servers.get(LATENT)
 
 
 @pytest.fixture

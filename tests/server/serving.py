@@ -18,7 +18,7 @@ import httpx
 import openai
 import psutil
 
-from e2e import shortcut_models
+from e2e import latent_models, shortcut_models
 from e2e.models import tiny_llama
 from sottovoce_server.demo import free_port
 
@@ -53,7 +53,7 @@ class Config:
     key: str = ""
     is_plain_vllm: bool = False
     model: str = ""  # a short name; else the tiny random model
-    has_shortcuts: bool = False  # the tiny random model has some
+    trained: str = ""  # what the tiny random model has besides text: shortcuts, or atp
 
     def command(self, model: Path, port: int) -> list[str]:
         """The command line."""
@@ -84,13 +84,20 @@ LIMITED = Config(
     key="alpha",
 )  # fmt: skip
 REASONER = Config((), model="tiny-reasoner")
-SHORTCUT = Config(("--reasoning-parser", "deepseek_r1"), has_shortcuts=True)
+SHORTCUT = Config(("--reasoning-parser", "deepseek_r1"), trained="shortcuts")
+LATENT = Config((), trained="atp")
 PLAIN = Config(("--reasoning-parser", "deepseek_r1"), is_plain_vllm=True)
 
 
-def thinking_llama(root: Path, has_shortcuts: bool = False) -> Path:
+def _tiny(root: Path, trained: str) -> Path:
+    if trained == "shortcuts":
+        return shortcut_models.llama(root).path
+    return latent_models.llama(root, trained).path if trained else tiny_llama(root)
+
+
+def thinking_llama(root: Path, trained: str = "") -> Path:
     """The tiny Llama with markers that decoding keeps, as real reasoning models have them."""
-    model = shortcut_models.llama(root).path if has_shortcuts else tiny_llama(root)
+    model = _tiny(root, trained)
     path = model / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     for token in tokenizer["added_tokens"]:
@@ -199,7 +206,7 @@ class Servers:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
-        self._models: dict[bool, Path] = {}
+        self._models: dict[str, Path] = {}
         self._server: Server | None = None
         self._num_started = 0
         self._failures: dict[Config, Exception] = {}
@@ -212,10 +219,10 @@ class Servers:
             self._server.stop()
         if config in self._failures:
             raise self._failures[config]
-        model = self._models.get(config.has_shortcuts)
+        model = self._models.get(config.trained)
         if model is None:
             root = self._directory / f"model-{len(self._models)}"
-            model = self._models[config.has_shortcuts] = thinking_llama(root, config.has_shortcuts)
+            model = self._models[config.trained] = thinking_llama(root, config.trained)
         self._num_started += 1
         log = self._directory / f"server-{self._num_started}.log"
         self._server = Server(config, model, log)

@@ -1,1 +1,4 @@
-"""Latent-trained models (Coconut, CODI, ATP-Latent) as served: one loop, a head a method."""
+"""Latent steps: inputs that are vectors of the model's own. Coconut, CODI and ATP-Latent as served.
+
+`shortcuts` takes its latent steps by the same loop.
+"""

@@ -34,10 +34,20 @@ class Manifest:
                 f"steps {self.steps!r} and max_steps {self.max_steps!r} must be from 1 to "
                 f"{MAX_STEPS}, and steps at most max_steps"
             )
-        if (self.stride is not None) != (self.method == "atp") or not (self.stride or 1) >= 1:
+        has_stop = self.method == "atp"
+        if not ((self.stride or 0) >= 1 if has_stop else self.stride is None):
             raise ValueError(f"stride {self.stride!r} must be 1 or more for atp, and else null")
         if not self.start or not self.end:
             raise ValueError("start and end must be the texts of the markers")
+
+    @property
+    def default_steps(self) -> int:
+        """The steps of a request that names none: all there are where a head may stop before."""
+        return self.max_steps if self.stride is not None else self.steps
+
+    def as_card(self) -> dict[str, Any]:
+        """What a client is told."""
+        return {"method": self.method, "steps": self.default_steps, "max_steps": self.max_steps}
 
     def write(self, model: Path) -> None:
         """Write it into a model's directory."""

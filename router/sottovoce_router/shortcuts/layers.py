@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from vllm.model_executor.layers.attention.attention import unified_kv_cache_update
 
-from .attention import Indices, uploaded
+from ..latent.rows import Indices, uploaded
 from .modules import Shortcuts
 from .plan import Part, Routes
 

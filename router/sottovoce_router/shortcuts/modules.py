@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from ..latent.feedback import Feedback
 from .manifest import Manifest
 
 
@@ -50,20 +51,6 @@ class Router(nn.Module):
         """[..., H] of any dtype to w, float32 [...]."""
         inner = F.gelu(self.hidden(self._scaled(x)))
         found: torch.Tensor = self.out(inner).squeeze(-1).sigmoid()
-        return found
-
-
-class Feedback(nn.Module):
-    """The next latent input: LayerNorm(Linear(GELU(Linear(h))))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The last layer's output after the final norm, [..., H], to an input, float32 [..., H]."""
-        found: torch.Tensor = self.norm(self.out(F.gelu(self.hidden(hidden.float()))))
         return found
 
 
