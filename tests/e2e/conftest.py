@@ -27,6 +27,7 @@ _ORDER = (
     "shortcuts_memory",
     "latent",
     "latent_memory",
+    "converted",
     "cuda_path",
     "cpu_start",
 )

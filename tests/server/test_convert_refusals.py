@@ -173,6 +173,14 @@ def test_a_base_of_another_family(source: Path, tmp_path: Path) -> None:
     assert "do not fit" in message or "lacks" in message
 
 
+def test_a_base_that_writes_no_text(source: Path, base: Path, tmp_path: Path) -> None:
+    from transformers import ViTConfig
+
+    ViTConfig().save_pretrained(base)
+    message = refused(source, tmp_path / "model", "--base", base)
+    assert "the base, a vit, is no causal language model" in message
+
+
 def test_the_target_is_taken(source: Path, base: Path) -> None:
     assert f"{base}: is there already" in refused(source, base, "--base", base)
 

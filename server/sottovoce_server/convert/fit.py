@@ -16,7 +16,7 @@ _COMPUTED = re.compile(r".*(\.attn\.bias|\.attn\.masked_bias|\.rotary_emb\.inv_f
 
 
 def fit_model(parts: Parts, config: Any, alpha: float) -> Tensors:
-    """The model's weights in the dtype of `config`, which learns the number of rows and of heads.
+    """The model's weights in the dtype of `config`, which learns its rows and whether they are tied.
 
     Raises:
         ConvertError: naming a tensor that is missing, left over, or of another shape.
@@ -60,8 +60,13 @@ def fit_head(parts: Parts, width: int) -> Tensors:
 def _skeleton(config: Any) -> Any:
     from transformers import AutoModelForCausalLM
 
-    with torch.device("meta"):
-        return AutoModelForCausalLM.from_config(config)
+    try:
+        with torch.device("meta"):
+            return AutoModelForCausalLM.from_config(config)
+    except ValueError as error:
+        raise ConvertError(
+            f"the base, a {config.model_type}, is no causal language model; give another --base"
+        ) from error
 
 
 def _tie(tensors: Tensors, rows_in: str, rows_out: str, config: Any) -> None:
