@@ -180,9 +180,23 @@ def routed(base: type[ModelState], vllm_config: Any, model: Any) -> type[ModelSt
             "and routed cannot be served; start with --additional-config "
             """'{"sottovoce": {"soft_modes": false}}' for explicit alone"""
         )
-    mixin = RoutedMixin
+    mixin = _mixin_of(capabilities)
+    return type(f"Routed{base.__name__}", (mixin, base), {})
+
+
+def _mixin_of(capabilities: Capabilities) -> type[RoutedMixin]:
+    """What the model was trained for, besides text, decides."""
+    if capabilities.shortcuts is not None and capabilities.latent is not None:
+        raise PluginError(
+            "the model's directory has shortcuts and a latent head, of which one is served; remove "
+            """the other, or start with --additional-config '{"sottovoce": {"shortcuts": false}}'"""
+        )
     if capabilities.shortcuts is not None:
         from .shortcuts.state import ShortcutStateMixin
 
-        mixin = ShortcutStateMixin
-    return type(f"Routed{base.__name__}", (mixin, base), {})
+        return ShortcutStateMixin
+    if capabilities.latent is not None:
+        from .latent.state import LatentTrainedMixin
+
+        return LatentTrainedMixin
+    return RoutedMixin

@@ -20,7 +20,8 @@ def register() -> None:
     from vllm.platforms import current_platform
 
     from . import cpu_compile, cpu_engine, cpu_process, seam
-    from .shortcuts import hooks
+    from .latent import hooks as latent_hooks
+    from .shortcuts import hooks as shortcut_hooks
 
     seam.check_version()
     if current_platform.is_cpu():
@@ -28,5 +29,6 @@ def register() -> None:
         cpu_process.install()
         cpu_compile.install()
     seam.install()
-    hooks.install()
+    latent_hooks.install()
+    shortcut_hooks.install()
     _spare_imports()

@@ -45,7 +45,19 @@ def _plan(argv: list[str]) -> None:
     main(argv[1:])
 
 
-COMMANDS = {"tune": _tune, "chat": _chat, "explain": _explain, "plan": _plan}
+def _convert(argv: list[str]) -> None:
+    from .convert import main
+
+    main(argv[1:])
+
+
+COMMANDS = {
+    "tune": _tune,
+    "chat": _chat,
+    "explain": _explain,
+    "plan": _plan,
+    "convert": _convert,
+}
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import Any
 
+from sottovoce_router.latent.manifest import read_manifest
+
 from .defaults import defaults_path, read_defaults
 from .settings import ServerSettings, add_flags
 
@@ -55,18 +57,25 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("chat", help="talk to a server on the terminal")
     commands.add_parser("explain", help="print the thinking of one request as a table")
     commands.add_parser("plan", help="the GPUs that a model and a load take")
+    commands.add_parser("convert", help="turn a latent-thinking checkpoint into a model directory")
     make_arg_parser(serve)
     add_flags(serve)
     return parser
 
 
 def _apply_reasoning_markers(args: argparse.Namespace, settings: ServerSettings) -> None:
-    if not settings.reasoning_start:
+    """Those of the flags, else those that a latent-trained model brings along."""
+    markers = settings.reasoning_start, settings.reasoning_end
+    is_left_open = not (settings.reasoning_start or args.reasoning_parser or args.reasoning_config)
+    manifest = read_manifest(str(args.model)) if is_left_open else None
+    if manifest is not None:
+        markers = manifest.start, manifest.end
+    if not markers[0]:
         return
     from vllm.config.reasoning import ReasoningConfig
 
     args.reasoning_config = ReasoningConfig(
-        reasoning_start_str=settings.reasoning_start, reasoning_end_str=settings.reasoning_end
+        reasoning_start_str=markers[0], reasoning_end_str=markers[1]
     )
 
 

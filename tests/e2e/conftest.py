@@ -27,6 +27,9 @@ _ORDER = (
     "shortcuts_memory",
     "shortcuts",
     "transparency",
+    "latent",
+    "latent_memory",
+    "converted",
     "cuda_path",
     "cpu_start",
 )

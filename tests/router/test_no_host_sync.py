@@ -20,6 +20,7 @@ OURS = {
     "overlay": ["_mix_kernel"],
     "overlay of a shard": ["_mix_kernel"],
     "sampler": ["_confidence_kernel", "_decide_kernel"],
+    "latent steps": [],
 }
 WAITS: dict[str, Callable[[torch.Tensor], Any]] = {
     "item": lambda x: x.item(),

@@ -134,6 +134,14 @@ def test_a_hook_waits_for_its_module(late: str) -> None:
     assert seen == [1]
 
 
+def test_a_module_may_have_several_hooks(late: str) -> None:
+    seen: list[str] = []
+    seam.after_import(late, lambda module: seen.append("first"))
+    seam.after_import(late, lambda module: seen.append("second"))
+    importlib.import_module(late)
+    assert sorted(seen) == ["first", "second"]
+
+
 def test_a_hook_runs_at_once_on_a_loaded_module(late: str) -> None:
     importlib.import_module(late)
     seen: list[int] = []

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.serving import (
+    LATENT,
     LIMITED,
     METERED,
     PLAIN,
@@ -26,6 +27,7 @@ _SERVERS = {
     "metered": METERED,
     "limited": LIMITED,
     "short": SHORTCUT,
+    "trained": LATENT,
     "reasoner": REASONER,
     "plain": PLAIN,
 }
@@ -91,6 +93,12 @@ def reasoner(servers: Servers) -> Server:
 def short(servers: Servers) -> Server:
     """A server of a model with shortcuts."""
     return servers.get(SHORTCUT)
+
+
+@pytest.fixture
+def trained(servers: Servers) -> Server:
+    """A server of a latent-trained model, which names no markers."""
+    return servers.get(LATENT)
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ import httpx
 import openai
 import psutil
 
-from e2e import shortcut_models
+from e2e import latent_models, shortcut_models
 from e2e.models import tiny_llama
 from sottovoce_server.demo import free_port
 
@@ -55,7 +55,7 @@ class Config:
     key: str = ""
     is_plain_vllm: bool = False
     model: str = ""  # a short name; else the tiny random model
-    has_shortcuts: bool = False  # the tiny random model has some
+    trained: str = ""  # what the tiny random model has besides text: shortcuts, or atp
 
     def command(self, model: Path, port: int) -> list[str]:
         """The command line."""
@@ -86,13 +86,20 @@ LIMITED = Config(
     key="alpha",
 )  # fmt: skip
 REASONER = Config((), model="tiny-reasoner")
-SHORTCUT = Config(("--reasoning-parser", "deepseek_r1"), has_shortcuts=True)
-PLAIN = Config(("--reasoning-parser", "deepseek_r1"), is_plain_vllm=True, has_shortcuts=True)
+SHORTCUT = Config(("--reasoning-parser", "deepseek_r1"), trained="shortcuts")
+LATENT = Config((), trained="atp")
+PLAIN = Config(("--reasoning-parser", "deepseek_r1"), is_plain_vllm=True, trained="shortcuts")
 
 
-def thinking_llama(root: Path, has_shortcuts: bool = False) -> Path:
+def _tiny(root: Path, trained: str) -> Path:
+    if trained == "shortcuts":
+        return shortcut_models.llama(root).path
+    return latent_models.llama(root, trained).path if trained else tiny_llama(root)
+
+
+def thinking_llama(root: Path, trained: str = "") -> Path:
     """The tiny Llama with markers that decoding keeps, as real reasoning models have them."""
-    model = shortcut_models.llama(root).path if has_shortcuts else tiny_llama(root)
+    model = _tiny(root, trained)
     path = model / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     for token in tokenizer["added_tokens"]:
@@ -210,7 +217,7 @@ class Servers:
 
     def __init__(self, directory: Path, upcoming: list[Config]) -> None:
         self._directory = directory
-        self._models: dict[bool, Path] = {}
+        self._models: dict[str, Path] = {}
         self._upcoming = upcoming  # in the order in which tests will ask
         self._current: Server | None = None
         self._started: list[Server] = []
@@ -244,10 +251,10 @@ class Servers:
     def _start(self, config: Config) -> Server:
         if config in self._upcoming:
             self._upcoming.remove(config)
-        model = self._models.get(config.has_shortcuts)
+        model = self._models.get(config.trained)
         if model is None:
             root = self._directory / f"model-{len(self._models)}"
-            model = self._models[config.has_shortcuts] = thinking_llama(root, config.has_shortcuts)
+            model = self._models[config.trained] = thinking_llama(root, config.trained)
         log = self._directory / f"server-{len(self._started) + 1}.log"
         self._started.append(Server(config, model, log))
         return self._started[-1]
