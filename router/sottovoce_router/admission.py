@@ -50,7 +50,7 @@ def _stamp(request: Any, params: RoutingParams, capabilities: Capabilities) -> d
     if params.shortcuts is not None:
         _check_prompt_logprobs(sampling)
     for key, trained in params.trained.items():
-        stamp["latent"] = plan_steps(request, f"{key}.steps", trained.steps, capabilities)
+        stamp["latent"] = plan_steps(request, key, trained.steps, capabilities)
     if params.policy is not None:
         _shorten(request, params, capabilities)
         capabilities.check(params, sampling)

@@ -234,6 +234,12 @@ def parse(
         (own,) = trained.values()
         policy = "observe" if trace else None
         return RoutingParams(own.mode, policy, cold_stop=NO_COLD_STOP, trace=trace, **trained)
+    return _with_policy(given, trace, defaults)
+
+
+def _with_policy(
+    given: Mapping[str, Any], trace: bool, defaults: Mapping[str, Any]
+) -> RoutingParams:
     mode = one_of("reasoning_mode", given.get("reasoning_mode", "explicit"), MODES)
     values = parse_routing(given.get("routing", {}))
     if mode == "explicit":

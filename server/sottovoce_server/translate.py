@@ -184,8 +184,7 @@ def translate(
         RoutingError: naming the key, the value and the remedy.
     """
     requested = _requested(body, CONTROL_MODE if arm == CONTROL else default_mode)
-    trained = capabilities.shortcuts, capabilities.latent
-    params = parse(requested, default_routing or {}, *trained)
+    params = parse(requested, default_routing or {}, capabilities.shortcuts, capabilities.latent)
     _check(params, body, capabilities)
     out = {key: value for key, value in body.items() if key not in REQUEST_KEYS}
     if params.is_soft_capable or arm == CONTROL:  # arms that sampled otherwise would compare that

@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from ..capabilities import Capabilities
 
 
-def plan_steps(request: Any, key: str, steps: int, capabilities: Capabilities) -> dict[str, int]:
+_WITHOUT = {"shortcuts": "send shortcuts.steps 0", "latent": "use reasoning_mode explicit"}
+
+
+def plan_steps(request: Any, owner: str, steps: int, capabilities: Capabilities) -> dict[str, int]:
     """The part of a request's stamp that says how it takes latent steps.
 
     Args:
         request: vLLM's EngineCoreRequest.
-        key: what to call the steps.
+        owner: the request's key that they belong to, shortcuts or latent.
 
     Returns:
         `steps`, the most it takes, of which a thinking budget may have left fewer, and
@@ -29,34 +32,39 @@ def plan_steps(request: Any, key: str, steps: int, capabilities: Capabilities) -
     """
     if not steps:
         return {"steps": 0, "placeholder": 0}
-    sampling = request.sampling_params
+    key, without = f"{owner}.steps", _WITHOUT[owner]
+    _check_company(request.sampling_params, without, capabilities)
+    prompt, markers = request.prompt_token_ids or (), capabilities.markers
+    assert markers is not None
+    if phase_at_end(prompt, markers) != Phase.THINK:
+        remedy = "needs a prompt that ends inside thinking; open it in the prompt, or "
+        raise InvalidValueError(key, steps, remedy + without)
+    budget = request.sampling_params.thinking_token_budget
+    if budget is not None and budget >= 0:
+        steps = min(steps, max(budget - count_thought(prompt, markers), 0))
+    _check_room(request, key, steps, capabilities)
+    stops = request.sampling_params.all_stop_token_ids
+    found = next((i for i in capabilities.placeholders if i not in stops), None)
+    if found is None:
+        raise UnsupportedModeError(
+            steps,
+            "needs a special token that does not stop the request, to be recorded in their place; "
+            f"{without}, or fewer stop_token_ids",
+            key,
+        )
+    return {"steps": steps, "placeholder": found}
+
+
+def _check_company(sampling: Any, without: str, capabilities: Capabilities) -> None:
+    """Refuse what would read the placeholders of latent steps as text."""
     if sampling.repetition_detection is not None:
-        remedy = f"takes latent steps for repetition; leave it out, or send {key} 0"
+        remedy = f"takes latent steps for repetition; leave it out, or {without}"
         raise InvalidValueError("repetition_detection", sampling.repetition_detection, remedy)
     if sampling.structured_outputs is not None and not capabilities.has_parser:
         remedy = "holds from the first token on, where latent steps are; start the server with a "
         raise InvalidValueError(
             "structured_outputs", "(a grammar)", f"{remedy}--reasoning-parser, or leave it out"
         )
-    prompt, markers = request.prompt_token_ids or (), capabilities.markers
-    assert markers is not None
-    if phase_at_end(prompt, markers) != Phase.THINK:
-        remedy = "needs a prompt that ends inside thinking; open it in the prompt, or send 0"
-        raise InvalidValueError(key, steps, remedy)
-    budget = sampling.thinking_token_budget
-    if budget is not None and budget >= 0:
-        steps = min(steps, max(budget - count_thought(prompt, markers), 0))
-    _check_room(request, key, steps, capabilities)
-    stops = sampling.all_stop_token_ids
-    found = next((i for i in capabilities.placeholders if i not in stops), None)
-    if found is None:
-        raise UnsupportedModeError(
-            steps,
-            "needs a special token that does not stop the request, to be recorded in their place; "
-            "send 0, or fewer stop_token_ids",
-            key,
-        )
-    return {"steps": steps, "placeholder": found}
 
 
 def _check_room(request: Any, key: str, steps: int, capabilities: Capabilities) -> None:
