@@ -42,7 +42,7 @@ def ratios(pairs: list[Pair]) -> list[float]:
 def report(name: str, parameters: dict[str, Any], metric: str, pairs: list[Pair]) -> None:
     """Append a row of the ratios a / b, with the seconds of both, and print it."""
     values = ratios(pairs)
-    seconds = [round(median(side), 6) for side in zip(*pairs, strict=True)]
+    seconds = [float(f"{median(side):.4g}") for side in zip(*pairs, strict=True)]
     append(name, parameters, metric, "ratio", values, median_seconds=seconds)
     p = percentiles(values)
     about = ", ".join(f"{k}={v}" for k, v in parameters.items())
