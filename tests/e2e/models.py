@@ -92,7 +92,8 @@ def _draw(model: Any, attention: float, mean: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, 0.0, 0.3, generator)
+            spread = 0.3 if "self_attn" in name else 0.1
+            torch.nn.init.normal_(parameter, 0.0, spread, generator)
         elif parameter.dim() == 1:
             torch.nn.init.normal_(parameter, 1.0, 0.1, generator)
             if "q_norm" in name or "k_norm" in name:

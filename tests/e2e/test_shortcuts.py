@@ -75,7 +75,10 @@ def test_rows_that_skip_do_not_attend_to_long_contexts(engine: Engine, model: Sh
     """Three of more than 256 positions, of which two that skip a layer are enough."""
     prompts = [model.prompt(f"{n} questions: " + QUESTION * 20) for n in (2, 3, 5)]
     assert min(map(len, prompts)) > 256
-    asked = [Asked(prompt, 2, 0.5, num_tokens=12) for prompt in prompts]
+    asked = [
+        Asked(prompt, 2, depth, num_tokens=12)
+        for prompt, depth in zip(prompts, (0.0, 0.0, 0.5), strict=True)
+    ]
     results = engine.run([a.as_prompt() for a in asked]).results
     found = [follow(model, a, r.only)[1:] for a, r in zip(asked, results, strict=True)]
     # [steps, layers, requests]: who skips what at once.
