@@ -3,8 +3,9 @@ MODEL ?= tiny-reasoner
 ARGS ?=
 BIN := .venv/bin
 AIPERF := .cache/aiperf-venv
+LLAMA := .cache/llama-venv
 
-.PHONY: help setup demo serve test lint bench bench-serving train-reasoner export-reasoner \
+.PHONY: help setup demo serve test lint bench bench-check bench-kernels bench-overheads bench-peers bench-serving train-reasoner export-reasoner \
 	train-shortcuts export-shortcuts train-latent
 .DEFAULT_GOAL := help
 
@@ -31,6 +32,24 @@ lint: setup  ## check style, types and the direction of imports
 
 bench: setup  ## run the benchmarks and append their rows to benchmarks/results
 	$(BIN)/python -m benchmarks.run $(ARGS)
+
+bench-check: setup  ## fail when a ratio is worse than its bar in benchmarks/check/bars.json
+	$(BIN)/python -m benchmarks.check $(ARGS)
+
+bench-kernels: setup  ## bytes, resources and time of a routing step against a read of its logits
+	$(BIN)/python -m benchmarks.kernels $(ARGS)
+
+bench-overheads: setup  ## what soft thinking costs besides the step: ledger, replay, books, http, startup
+	$(BIN)/python -m benchmarks.overheads $(ARGS)
+
+bench-peers: setup $(LLAMA)/.stamp  ## throughput over vLLM without the plugin, llama.cpp and plain transformers, and curves of a step's cost
+	$(BIN)/python -m benchmarks.peers $(ARGS)
+
+# llama.cpp, which needs no other package.
+$(LLAMA)/.stamp: requirements/llama.txt | setup
+	$(BIN)/python -m venv $(LLAMA)
+	$(LLAMA)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r $<
+	touch $@
 
 bench-serving: setup $(AIPERF)/.stamp  ## load the server with AIPerf and vllm bench serve, for example ARGS="--profile poisson"
 	$(BIN)/python -m benchmarks.serving $(ARGS)

@@ -11,14 +11,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-# What each kind sets; every other variable is the caller's.
+_KERNELS_ONLY = "SOTTOVOCE_BENCH_KERNELS_ONLY"
+# What each kind sets; every other variable is the caller's. `mrv2` is Model Runner V2 on our CPU
+# kernels, without the hooks of the plugin.
 KINDS: dict[str, dict[str, str]] = {
     "sottovoce": {},
     "v1": {"VLLM_PLUGINS": "none", "VLLM_USE_V2_MODEL_RUNNER": "0"},
+    "mrv2": {"VLLM_PLUGINS": "none", _KERNELS_ONLY: "1"},
+    "llama.cpp": {},
 }
+_LLAMA = Path(".cache/llama-venv/bin/python")
+
+
+def _program(kind: str) -> list[str]:
+    if kind != "llama.cpp":
+        return [sys.executable, "-m", "benchmarks.engine"]
+    if not _LLAMA.exists():
+        raise RuntimeError(f"no {_LLAMA}: `make bench-peers` installs it")
+    return [str(_LLAMA), str(Path(__file__).parent / "peers" / "llama_cpp.py")]
 
 
 @dataclass(frozen=True)
@@ -29,6 +43,15 @@ class Answer:
     num_skipped: int  # layer executions that shortcuts stood in for
 
 
+@dataclass(frozen=True)
+class Done:
+    """A batch that an engine has run."""
+
+    seconds: float
+    num_preemptions: int  # 0 of an engine with `disable_log_stats`
+    answers: list[Answer] = field(default_factory=list)  # none of llama.cpp
+
+
 class Engine:
     """A running engine of one kind."""
 
@@ -37,7 +60,7 @@ class Engine:
         env.setdefault("VLLM_CPU_NUM_OF_RESERVED_CPU", "0")
         self.kind = kind
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.engine", json.dumps({"model": model, **options})],
+            [*_program(kind), json.dumps({"model": model, **options})],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True,
         )  # fmt: skip
         self._read()
@@ -49,32 +72,41 @@ class Engine:
                 return json.loads(line[1:])
         raise RuntimeError(f"the {self.kind} engine stopped; run it alone to see why")
 
-    def run(self, prompt: str, lengths: Sequence[int], sampling: Mapping[str, Any]) -> float:
-        """Seconds that a batch of one prompt takes, each request with its own output length."""
+    def measure(self, prompt: str, lengths: Sequence[int], sampling: Mapping[str, Any]) -> Done:
+        """Run a batch of one prompt, each request with its own output length."""
         each = [{**sampling, "max_tokens": n, "ignore_eos": True} for n in lengths]
-        return self._generate([prompt] * len(each), each)[0]
+        return self._generate([prompt] * len(each), each)
+
+    def run(self, prompt: str, lengths: Sequence[int], sampling: Mapping[str, Any]) -> float:
+        """Seconds that such a batch takes."""
+        return self.measure(prompt, lengths, sampling).seconds
 
     def ask(
         self, prompts: Sequence[str], sampling: Mapping[str, Any]
     ) -> tuple[float, list[Answer]]:
         """Seconds that a batch of prompts takes, and their answers, each as long as it is."""
-        return self._generate(prompts, [sampling] * len(prompts))
+        done = self._generate(prompts, [sampling] * len(prompts))
+        return done.seconds, done.answers
 
-    def _generate(
-        self, prompts: Sequence[str], sampling: Sequence[Mapping[str, Any]]
-    ) -> tuple[float, list[Answer]]:
+    def _generate(self, prompts: Sequence[str], sampling: Sequence[Mapping[str, Any]]) -> Done:
         assert self._process.stdin is not None
         job = {"prompts": list(prompts), "sampling": [dict(s) for s in sampling]}
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
-        seconds, answers = self._read()
-        return float(seconds), [Answer(*answer) for answer in answers]
+        seconds, num_preemptions, answers = self._read()
+        return Done(seconds, num_preemptions, [Answer(*answer) for answer in answers])
 
     def close(self) -> None:
         """Stop the engine."""
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(timeout=120)
+
+
+def _num_preemptions(llm: Any, options: dict[str, Any]) -> int:
+    if options.get("disable_log_stats"):
+        return 0
+    return sum(int(m.value) for m in llm.get_metrics() if m.name == "vllm:num_preemptions")
 
 
 def _answer(choice: Any) -> tuple[list[int], int]:
@@ -90,12 +122,26 @@ def _serve(options: dict[str, Any]) -> None:
     for line in sys.stdin:
         job = json.loads(line)
         params = [SamplingParams(**sampling) for sampling in job["sampling"]]
-        started = time.perf_counter()
+        before, started = _num_preemptions(llm, options), time.perf_counter()
         outputs = llm.generate(job["prompts"], params, use_tqdm=False)
         seconds = time.perf_counter() - started
         answers = [_answer(output.outputs[0]) for output in outputs]
-        print("@" + json.dumps([seconds, answers]), flush=True)
+        print(
+            "@" + json.dumps([seconds, _num_preemptions(llm, options) - before, answers]),
+            flush=True,
+        )
 
+
+def _install_kernels() -> None:
+    from sottovoce_router import cpu_compile, cpu_engine, cpu_process
+
+    for part in (cpu_engine, cpu_process, cpu_compile):
+        part.install()
+
+
+# At import, for the engine's own process, which is spawned, imports this module anew.
+if os.environ.get(_KERNELS_ONLY):
+    _install_kernels()
 
 if __name__ == "__main__":
     _serve(json.loads(sys.argv[1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -65,16 +66,21 @@ def append(
     write(name, {**row, **found, "n": len(values), **also})
 
 
-def write(name: str, row: Mapping[str, Any]) -> None:
-    """Append one row, with its provenance, to `results/<name>.jsonl`."""
-    provenance = {
+def provenance() -> dict[str, Any]:
+    """Where, when and with what this process measures."""
+    return {
         "machine": _machine(),
+        "load_average": os.getloadavg(),
         "versions": _versions(),
         "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *_MEASURED)),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
     }
+
+
+def write(name: str, row: Mapping[str, Any]) -> None:
+    """Append one row, with its provenance, to `results/<name>.jsonl`."""
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name}.jsonl").open("a") as out:
-        out.write(json.dumps({**row, **provenance}) + "\n")
+        out.write(json.dumps({**row, **provenance()}) + "\n")

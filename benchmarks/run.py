@@ -3,65 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import random
 import sys
-import time
-from collections.abc import Callable
-from statistics import median
-from typing import Any
 
 from sottovoce_server.smollm2 import smollm2_path
 
 from .engine import Engine
-from .rows import append, percentiles
+from .loads import LATENT, OPTIONS, PROMPT, ROUTED, SAMPLING, TRACED, serving_dtype
+from .pairing import paired, report
 
-PROMPT = (
-    "<|im_start|>user\nExplain step by step why the sky is blue.<|im_end|>\n"
-    "<|im_start|>assistant\n<think>\n"
-)
-SAMPLING: dict[str, Any] = {"temperature": 0.6, "top_p": 0.95, "top_k": 30, "min_p": 0.001}
-LATENT = {**SAMPLING, "extra_args": {"reasoning_mode": "latent", "routing": {"cold_stop": None}}}
-ROUTED = {**SAMPLING, "extra_args": {"reasoning_mode": "routed", "routing": {"cold_stop": None}}}
-TRACED = {**SAMPLING, "extra_args": {**LATENT["extra_args"], "include_reasoning_trace": 1}}
-OPTIONS: dict[str, Any] = {
-    "max_model_len": 2048, "max_num_seqs": 64,
-    "kv_cache_memory_bytes": 3 << 30, "reasoning_parser": "deepseek_r1",
-    "disable_log_stats": True, "enable_prefix_caching": True,
-}  # fmt: skip
-
-
-# A stock engine's processes spin for a second after its last step, on the cores of the next run.
-REST_S = 1.5
-NAMES = ["explicit", "steps", "equal", "spread"]
-Pair = tuple[float, float]
-
-
-def paired(a: Callable[[], float], b: Callable[[], float], rounds: int) -> list[Pair]:
-    """Seconds of a and b, run in turn, in alternating order, after one of each that is dropped."""
-
-    def timed(run: Callable[[], float]) -> float:
-        time.sleep(REST_S)
-        return run()
-
-    timed(a), timed(b)
-    pairs = []
-    for i in range(rounds):
-        if i % 2 == 0:
-            x, y = timed(a), timed(b)
-        else:
-            y, x = timed(b), timed(a)
-        pairs.append((x, y))
-    return pairs
-
-
-def report(name: str, parameters: dict[str, Any], metric: str, pairs: list[Pair]) -> None:
-    """Append a row of the ratios a / b, with the seconds of both, and print it."""
-    values = [a / b for a, b in pairs]
-    seconds = [round(median(side), 3) for side in zip(*pairs, strict=True)]
-    append(name, parameters, metric, "ratio", values, median_seconds=seconds)
-    p = percentiles(values)
-    about = ", ".join(f"{k}={v}" for k, v in parameters.items())
-    print(f"{name:<22} {metric:<46} {about:<24} {p['p50']:.3f}  [{p['p20']:.3f}, {p['p80']:.3f}]")
+NAMES = ["explicit", "steps"]
 
 
 def bench_explicit(model: str, dtype: str, rounds: int, steps: int, sizes: list[int]) -> None:
@@ -102,31 +52,13 @@ def bench_steps(model: str, dtype: str, rounds: int, steps: int, sizes: list[int
     engine.close()
 
 
-def bench_loop(model: str, dtype: str, rounds: int, load: str, lengths: list[int]) -> None:
-    """Throughput over a transformers Soft Thinking loop on a load of these lengths."""
-    from .soft_loop import SoftLoop
-
-    engine, loop = Engine("sottovoce", model, dtype=dtype, **OPTIONS), SoftLoop(model, dtype)
-    pairs = paired(
-        lambda: loop.run(PROMPT, lengths, 16), lambda: engine.run(PROMPT, lengths, LATENT), rounds
-    )
-    report("vs_transformers", {"batch": 16, "dtype": dtype}, f"throughput, {load}", pairs)
-    engine.close()
-
-
-def spread_lengths(count: int = 32) -> list[int]:
-    """Lengths from 16 to 1024, uniform in their logarithm, the same every time."""
-    rng = random.Random(0)
-    return [int(16 * 64 ** rng.random()) for _ in range(count)]
-
-
 def main() -> None:
     """Run all benchmarks, or those named."""
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*NAMES, []])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=128)
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default="bfloat16")
+    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default=serving_dtype())
     parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 32, 64])
     args = parser.parse_args()
     names = args.names or NAMES
@@ -136,11 +68,6 @@ def main() -> None:
         bench_explicit(model, dtype, args.rounds, args.steps, args.sizes)
     if "steps" in names:
         bench_steps(model, dtype, args.rounds, args.steps, [s for s in args.sizes if s <= 32])
-    if "equal" in names:
-        bench_loop(model, dtype, args.rounds, "16 requests of equal length", [args.steps] * 16)
-    if "spread" in names:
-        load = "32 requests of 16 to 1024 tokens"
-        bench_loop(model, dtype, max(1, args.rounds // 3), load, spread_lengths())
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ from typing import Any
 
 TESTS = Path(__file__).parent
 _MARK = "RESULT "
-_PATH = f"{TESTS}:{TESTS / 'kernels'}"
+_OWN = os.environ.get("PYTHONPATH")  # a checkout that shadows the installed packages
+_PATH = ":".join([str(TESTS), str(TESTS / "kernels"), str(TESTS.parent), *([_OWN] if _OWN else [])])
 
 
 def say(result: Any) -> None:

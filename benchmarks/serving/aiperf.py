@@ -25,10 +25,13 @@ def _arrival(load: Load, num_requests: int) -> list[str]:
     if load.concurrency:
         return ["--concurrency", str(load.concurrency)]
     pattern = ["--arrival-pattern", "poisson"]
-    if load.burstiness != 1.0:
-        pattern = ["--arrival-pattern", "gamma", "--arrival-smoothness", str(load.burstiness)]
     if load.is_ramp:
-        pattern += ["--request-rate-ramp-duration", str(load.ramp_s(num_requests))]
+        # Of random gaps, every change of the rate, ten a second, draws another and takes the lesser
+        # (RequestRateStrategy._reschedule_for_rate_update), which doubles the mean rate.
+        ramp = ["--request-rate-ramp-duration", str(load.ramp_s(num_requests))]
+        pattern = ["--arrival-pattern", "constant", *ramp]
+    elif load.burstiness != 1.0:
+        pattern = ["--arrival-pattern", "gamma", "--arrival-smoothness", str(load.burstiness)]
     return ["--request-rate", str(load.rate), *pattern]
 
 

@@ -15,11 +15,12 @@ from rich.text import Text
 
 from .errors import SottovoceError
 from .settings import SettingError, add_flags, client_of, settings_of
-from .thoughts import STYLES, UNTRACED, printable
+from .thoughts import LATENT, STYLES, UNTRACED, printable
 from .wire import Alternative, RoutingSummary, TracedResponse, TraceStep, read_wire
 
 NO_TRACE = "the answer holds no thinking steps; was include_reasoning_trace set, and did it think?"
 _NUM_ALTERNATIVES = 5
+VECTOR = "(vector)"  # what a latent step writes: its token is a placeholder
 
 
 def trace_table(trace: Sequence[TraceStep], num_alternatives: int = _NUM_ALTERNATIVES) -> Table:
@@ -32,7 +33,7 @@ def trace_table(trace: Sequence[TraceStep], num_alternatives: int = _NUM_ALTERNA
         table.add_row(
             str(number),
             Text(step.route, style),
-            Text(_spelt(step.token), style),
+            Text(VECTOR if step.route == LATENT else _spelt(step.token), style),
             f"{step.p_max:.3f}",
             f"{step.entropy:.3f}",
             Text(_listed(step.alternatives, num_alternatives)),

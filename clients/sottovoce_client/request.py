@@ -24,6 +24,7 @@ class ChatOptions(TypedDict, total=False):
     routing: Routing | Mapping[str, Any] | None
     trace: bool | None  # every thinking step in the answer
     shortcuts: Mapping[str, Any] | None
+    latent: Mapping[str, Any] | None  # of a latent-trained model: `steps`
     extra_body: Mapping[str, Any] | None
     tools: Sequence[Mapping[str, Any]] | None
     tool_choice: str | Mapping[str, Any] | None

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from .wire import TraceStep
 
-STYLES = {"soft": "dim italic", "discrete": "cyan", "forced": "yellow"}
+LATENT = "latent"  # the route of steps that write no text
+STYLES = {"soft": "dim italic", "discrete": "cyan", "forced": "yellow", LATENT: "magenta"}
 UNTRACED = "cyan"
 
 
@@ -34,7 +35,8 @@ class Painter:
 
     def note(self, step: TraceStep) -> None:
         """A step, before the text that it wrote."""
-        self._steps.append(step)
+        if step.route != LATENT:
+            self._steps.append(step)
 
     def paint(self, text: str) -> Iterator[tuple[str, str]]:
         """Pieces of the text, each with its style."""

@@ -99,6 +99,7 @@ class RoutingSummary(_Wire):
     arm: str | None = None  # control, treatment, or in no experiment
     thinking_budget: int | None = None  # tokens, the request's own or its effort's
     shortcuts: Shortcuts | None = None  # of a request that had them
+    latent: Mapping[str, Any] | None = None  # of a latent-trained model's own: `steps`
     trace: tuple[TraceStep, ...] = ()  # of responses and messages, which have no choices
 
 
@@ -238,6 +239,7 @@ class ModelCard(_Wire):
     reasoning_modes: tuple[str, ...] = ()
     routing_defaults: Mapping[str, Any] = Field(default_factory=dict)
     shortcuts: Mapping[str, Any] | None = None  # `steps`, `depth`, `trained_steps`
+    latent: Mapping[str, Any] | None = None  # `method`, `steps`, `max_steps`
 
 
 class ModelList(_Wire):

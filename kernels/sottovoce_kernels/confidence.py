@@ -27,7 +27,7 @@ from .layout import (
 MAX_BLOCK = 2048
 _MAX_LOGIT = tl.constexpr(MAX_LOGIT)
 _NONE = tl.constexpr(int(Policy.NONE))
-_THINK = tl.constexpr(int(Phase.THINK))
+_THINK, _OVER = tl.constexpr(int(Phase.THINK)), tl.constexpr(int(Phase.OVER))
 _POLICY = tl.constexpr(int(IntParam.POLICY))
 _ALL = tl.constexpr(int(IntParam.ALL_PHASES))
 _RAW = tl.constexpr(int(IntParam.RAW_CONFIDENCE))
@@ -106,8 +106,9 @@ def _confidence_kernel(
     slot = tl.load(slot_ids_ptr + row)
     if tl.load(ints_ptr + slot * num_ints + _POLICY) == _NONE:
         return
-    is_thinking = tl.load(state_ptr + slot * num_state + _PHASE) == _THINK
-    if (is_thinking == 0) & (tl.load(ints_ptr + slot * num_ints + _ALL) == 0):
+    phase = tl.load(state_ptr + slot * num_state + _PHASE)
+    is_all = (tl.load(ints_ptr + slot * num_ints + _ALL) == 1) & (phase != _OVER)
+    if (phase != _THINK) & (is_all == 0):
         return
     temperature = tl.load(floats_ptr + slot * num_floats + _TEMPERATURE)
     raw = tl.load(ints_ptr + slot * num_ints + _RAW)

@@ -32,7 +32,7 @@ from .policies import choose, switch
 
 _NONE = tl.constexpr(int(Policy.NONE))
 _BEFORE, _THINK = tl.constexpr(int(Phase.BEFORE)), tl.constexpr(int(Phase.THINK))
-_ANSWER = tl.constexpr(int(Phase.ANSWER))
+_ANSWER, _OVER = tl.constexpr(int(Phase.ANSWER)), tl.constexpr(int(Phase.OVER))
 _SOFT, _DISCRETE = tl.constexpr(int(Route.SOFT)), tl.constexpr(int(Route.DISCRETE))
 _FORCED = tl.constexpr(int(Route.FORCED))
 _POLICY, _RAW = tl.constexpr(int(IntParam.POLICY)), tl.constexpr(int(IntParam.RAW_CONFIDENCE))
@@ -69,15 +69,38 @@ def _ends_with(tokens_ptr, position, token, marker_ptr, n: tl.constexpr):
 
 
 @triton.jit
-def _cause(cold, switches, index, budget, may_end, ints_ptr):
-    """What ends thinking at this step, 0 if nothing does."""
+def _cause(phase, cold, stay, switches, index, budget, ints_ptr):
+    """What ends thinking at this step, 0 if nothing does; past its end markers may come again."""
     cold_steps = tl.load(ints_ptr + _COLD_STEPS)
     switch_budget = tl.load(ints_ptr + _BUDGET)
+    is_spent = (switch_budget > 0) & (switches >= switch_budget) & (stay == 1)
     cause = tl.where(index >= tl.load(ints_ptr + _CLOSE_AT), _BY_MIN, 0)
     cause = tl.where(budget, _BY_BUDGET, cause)
-    cause = tl.where((switch_budget > 0) & (switches >= switch_budget), _BY_SWITCHES, cause)
+    cause = tl.where(is_spent, _BY_SWITCHES, cause)
     cause = tl.where((cold_steps > 0) & (cold >= cold_steps), _BY_COLD, cause)
-    return tl.where(may_end, cause, 0)
+    again = tl.where((phase == _ANSWER) & is_spent, _BY_SWITCHES, 0)
+    return tl.where(phase == _THINK, cause, again)
+
+
+@triton.jit
+def _end(
+    phase, cold, forcing, reference, stay, switches, has_marker, ints_ptr,
+    END: tl.constexpr, FINAL: tl.constexpr,
+):  # fmt: skip
+    """Close thinking where an end marker, or all of a forced end, is out; see `reference_policies`."""
+    budget = tl.load(ints_ptr + _BUDGET)
+    is_spent = (tl.load(ints_ptr + _ALL) == 1) & (budget > 0) & (switches >= budget)
+    is_past = is_spent & (switches > 2 * budget.to(tl.int64))
+    is_out = forcing >= tl.where(is_past, FINAL, END)
+    if has_marker | is_out:
+        is_rest = is_past & (forcing > 0) & (is_out == 0)
+        is_on = is_rest | (is_spent & (forcing > 0) & (is_past == 0))
+        is_over = (is_on == 0) & (tl.load(ints_ptr + _POLICY) == _SWI)
+        phase, cold = tl.where(is_over, _OVER, _ANSWER), 0
+        forcing = tl.where(is_rest, forcing, 0)
+        reference = tl.where(is_on, reference, 0.0)
+        stay, switches = tl.where(is_on, stay, 0), tl.where(is_on, switches, 0)
+    return phase, cold, forcing, reference, stay, switches
 
 
 @triton.jit
@@ -139,9 +162,9 @@ def _decide_kernel(
     sampled_ptr, slot_ids_ptr, positions_ptr, prefill_lens_ptr, seeds_ptr, tokens_ptr,
     tokens_stride, ints_ptr, floats_ptr, stop_ids_ptr, state_ptr, entry_ids_ptr,
     entry_weights_ptr, entries_stride, counts_ptr, counts_stride, ledger_state_ptr,
-    start_ptr, end_ptr, natural_end_ptr, special_ptr, record_ids_ptr, record_values_ptr,
+    start_ptr, natural_end_ptr, special_ptr, final_ptr, record_ids_ptr, record_values_ptr,
     num_ints: tl.constexpr, num_floats: tl.constexpr, num_state: tl.constexpr,
-    START: tl.constexpr, END: tl.constexpr, NATURAL_END: tl.constexpr,
+    START: tl.constexpr, END: tl.constexpr, NATURAL_END: tl.constexpr, FINAL: tl.constexpr,
     SPLITS: tl.constexpr, PADDED: tl.constexpr, TOP: tl.constexpr, STOPS: tl.constexpr,
     RECORD: tl.constexpr, EXTRA: tl.constexpr, TERMS: tl.constexpr,
 ):  # fmt: skip
@@ -157,13 +180,13 @@ def _decide_kernel(
         return
     floats_ptr, state_ptr = floats_ptr + slot * num_floats, state_ptr + slot * num_state
     index = position - tl.load(ints_ptr + _PROMPT)
-    count, code = 0, ((position == prefill_len) & (index > 0)).to(tl.int64) * 8
+    count, code = 0, (position == prefill_len).to(tl.int64) * 8
     ledger_row = tl.load(ints_ptr + _ROW).to(tl.int64)
     token = tl.load(sampled_ptr + row)
     phase, cold, forcing, reference, stay, switches = _load_state(state_ptr)
     tokens_ptr, stop_ids_ptr = tokens_ptr + slot * tokens_stride, stop_ids_ptr + slot * STOPS
-    is_thinking = phase == _THINK
-    if is_thinking | (tl.load(ints_ptr + _ALL) == 1):
+    is_thinking, began = phase == _THINK, phase != _BEFORE
+    if is_thinking | ((tl.load(ints_ptr + _ALL) == 1) & (phase != _OVER)):
         t = tl.load(floats_ptr + _T)
         top, ids, sum_raw, sum_mix, entropy = merge(
             top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, t,
@@ -180,8 +203,8 @@ def _decide_kernel(
         is_cold = some & is_thinking & (entropy < tl.load(floats_ptr + _COLD_H))
         cold = tl.where(is_cold, cold + 1, 0)
         budget = first >= _FORCED_LOGIT
-        cause = _cause(cold, switches, index, budget, some & is_thinking, ints_ptr)
-        code += tl.where(forcing > 0, 0, cause)
+        cause = tl.where(some, _cause(phase, cold, stay, switches, index, budget, ints_ptr), 0)
+        code += tl.where((forcing > 0) | (is_thinking == 0), 0, cause)
         # The budget writes a marker of its own, which another cause would cut off.
         force = some & ((forcing > 0) | ((cause > 0) & (cause != _BY_BUDGET)))
         soft, picked, fed, own, own_w = choose(
@@ -199,11 +222,11 @@ def _decide_kernel(
         banned |= is_banned(token, ints_ptr, stop_ids_ptr, special_ptr, STOPS)
         route = tl.where(some & soft & (banned == 0), _SOFT, _DISCRETE)
         token = tl.where(budget, best, token)
-        if END > 0:
-            token = tl.where(force, tl.load(end_ptr + forcing).to(tl.int64), token)
+        token = tl.where(force, tl.load(final_ptr + forcing).to(tl.int64), token)
         route = tl.where(force | budget, _FORCED, route)
         w, own = tl.where(route == _SOFT, fed, w), tl.where(route == _SOFT, own, -1)
         forcing = tl.where(force, forcing + 1, forcing)
+        stay = tl.where(force & (stay > 0), stay + 1, stay)
         if route == _SOFT:
             at = ledger_row * entries_stride + index * tl.load(ints_ptr + _WIDTH)
             count = _store_fed(
@@ -216,10 +239,11 @@ def _decide_kernel(
                 record_ids_ptr, record_values_ptr, route, p_max, entropy, ids, w, keep, own, own_w,
                 RECORD - EXTRA,
             )  # fmt: skip
-            ended = _ends_with(tokens_ptr, position, token, natural_end_ptr, NATURAL_END)
-            if ended | (forcing >= END):  # or the whole forced marker is out, recognised or not
-                phase, cold, forcing, stay, switches = _ANSWER, 0, 0, 0, 0
-                reference = tl.zeros((), tl.float32)
+        if began:
+            has_marker = _ends_with(tokens_ptr, position, token, natural_end_ptr, NATURAL_END)
+            phase, cold, forcing, reference, stay, switches = _end(
+                phase, cold, forcing, reference, stay, switches, has_marker, ints_ptr, END, FINAL
+            )
     if phase == _BEFORE:  # noqa: SIM102 (Triton evaluates both sides of an `and`)
         if _ends_with(tokens_ptr, position, token, start_ptr, START):
             phase = _THINK
@@ -253,7 +277,7 @@ def decide(
             slots.state.numpy(), ledger.ids.numpy(), ledger.weights.numpy(),
             ledger.counts.numpy(), ledger.state.numpy(), markers.start.numpy(),
             markers.end.numpy(), markers.natural_end.numpy(), markers.special.numpy(),
-            record.ids.numpy(), record.values.numpy(),
+            markers.final.numpy(), record.ids.numpy(), record.values.numpy(),
         )  # fmt: skip
         return
     splits = conf.max.shape[1]
@@ -262,11 +286,11 @@ def decide(
         sampled, slot_ids, positions, prefill_lens, seeds, tokens, tokens.stride(0),
         slots.ints, slots.floats, slots.stop_ids, slots.state, ledger.ids, ledger.weights,
         ledger.ids.stride(0), ledger.counts, ledger.counts.stride(0), ledger.state,
-        markers.start, markers.end, markers.natural_end, markers.special, record.ids,
-        record.values,
+        markers.start, markers.natural_end, markers.special, markers.final,
+        record.ids, record.values,
         num_ints=slots.ints.shape[1], num_floats=slots.floats.shape[1],
-        num_state=slots.state.shape[1], START=markers.start.shape[0],
-        END=markers.end.shape[0], NATURAL_END=markers.natural_end.shape[0], SPLITS=splits,
-        PADDED=triton.next_power_of_2(splits), TOP=MAX_TOP_N, STOPS=MAX_STOP_IDS,
+        num_state=slots.state.shape[1], START=markers.start.shape[0], END=markers.end.shape[0],
+        NATURAL_END=markers.natural_end.shape[0], FINAL=markers.final.shape[0],
+        SPLITS=splits, PADDED=triton.next_power_of_2(splits), TOP=MAX_TOP_N, STOPS=MAX_STOP_IDS,
         RECORD=record.ids.shape[1], EXTRA=RECORD_EXTRA, TERMS=MAX_TERMS, num_warps=1,
     )  # fmt: skip

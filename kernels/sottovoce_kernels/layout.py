@@ -34,11 +34,15 @@ class Policy(IntEnum):
 
 
 class Phase(IntEnum):
-    """Where a request stands: before its reasoning start marker, inside, or past the end marker."""
+    """Where a request stands: before its reasoning start marker, inside, or past the end marker.
+
+    In OVER, an answer too, no policy has a say.
+    """
 
     BEFORE = 0
     THINK = 1
     ANSWER = 2
+    OVER = 3
 
 
 class Route(IntEnum):
@@ -103,7 +107,7 @@ class State(IntEnum):
 
     PHASE = 0
     COLD_COUNT = 1  # consecutive steps with an entropy below COLD_ENTROPY
-    FORCING = 2  # how many tokens of the end marker have been forced so far
+    FORCING = 2  # how many tokens of what ends thinking have been forced so far
     REFERENCE = 3  # swi: the entropy at the last switch, a float32's bits
     STAY = 4  # swi: steps since then, negative while soft; 0 before the first step
     SWITCHES = 5  # swi: from soft to discrete
@@ -148,6 +152,7 @@ class Markers:
     end: torch.Tensor  # int32 [e], what is written to force an end
     natural_end: torch.Tensor  # int32 [n], what is recognised as an end
     special: torch.Tensor  # uint8 [vocab_size], 1: a special token
+    final: torch.Tensor  # int32 [f], `end` and a final-answer phrase
 
 
 @dataclass(frozen=True)
@@ -185,10 +190,10 @@ class Confidence:
 class Record:
     """What a step did, in the shape of vLLM's log-probability rows, to ride beside them.
 
-    Column 0: route + 8 * number of alternatives, p_max. Column 1: cause, + 8 at the first step after
-    a preemption, + 16 * the layers skipped by the position whose logits these are; entropy in nats.
-    Then the alternatives: id, weight. Last column: minus the number of columns, 0 (no real id is
-    negative).
+    Column 0: route + 8 * number of alternatives, p_max. Column 1: cause, + 8 at the first step in a
+    slot, of a request that came or came back, + 16 * the layers skipped by the position whose
+    logits these are; entropy in nats. Then the alternatives: id, weight. Last column: minus the
+    number of columns, 0 (no real id is negative).
     """
 
     ids: torch.Tensor  # int64 [B, RECORD_EXTRA + trace width]

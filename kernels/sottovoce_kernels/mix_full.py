@@ -35,11 +35,12 @@ def mix_full(
     scale: float = 1.0,
     vocab_start: int = 0,
 ) -> None:
-    """See `reference.mix_full`; rows past thinking write what nobody reads, on a CPU nothing."""
+    """See `reference.mix_full`; rows that are not asked write what nobody reads, on a CPU nothing."""
     slot = slot_ids[rows]
     if not uses_triton(logits.device):  # where looking costs no wait
-        is_thinking = slots.state[slot, State.PHASE] == Phase.THINK
-        rows, slot = rows[is_thinking], slot[is_thinking]
+        phase, is_all = slots.state[slot, State.PHASE], slots.ints[slot, IntParam.ALL_PHASES] == 1
+        is_asked = (phase == Phase.THINK) | (is_all & (phase != Phase.OVER))
+        rows, slot = rows[is_asked], slot[is_asked]
         if rows.numel() == 0:
             return
     ints, position = slots.ints[slot], positions[rows] + 1

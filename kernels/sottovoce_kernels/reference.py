@@ -26,16 +26,16 @@ from .layout import (
     State,
 )
 from .reference_mix import mix, mix_full
-from .reference_policies import Choice, View, choose, mixture_weights
+from .reference_policies import Choice, View, choose, end, is_used_up, mixture_weights
 
 __all__ = ["confidence", "decide", "ends_with", "is_active", "merge", "mix", "mix_full"]
 
 
 def is_active(slots: Slots, slot: int) -> bool:
     """Whether a slot is in a phase that its policy, if it has one, has a say in."""
-    is_asked = (
-        int(slots.state[slot, State.PHASE]) == Phase.THINK
-        or int(slots.ints[slot, IntParam.ALL_PHASES]) == 1
+    phase = int(slots.state[slot, State.PHASE])
+    is_asked = phase == Phase.THINK or (
+        phase != Phase.OVER and int(slots.ints[slot, IntParam.ALL_PHASES]) == 1
     )
     return is_asked and int(slots.ints[slot, IntParam.POLICY]) != Policy.NONE
 
@@ -129,14 +129,14 @@ def decide(
             continue
         at = (ints[IntParam.LEDGER_ROW], position - ints[IntParam.PROMPT_LEN])
         ledger.counts[at] = 0
-        record.ids[row, 1] = 8 * int(position == int(prefill_lens[slot]) and at[1] > 0)
+        record.ids[row, 1] = 8 * int(position == int(prefill_lens[slot]))
         phase = int(slots.state[slot, State.PHASE])
-        if is_active(slots, slot):
+        if is_asked := is_active(slots, slot):
             step = _Step(row, slot, int(sampled[row]), int(seeds[slot]), position, *at)
             sampled[row] = _act(step, conf, slots, ledger, markers, record)
         known = (tokens[slot], position, int(sampled[row]))
-        if phase == Phase.THINK and ends_with(*known, markers.natural_end):
-            _answer(slots.state[slot])
+        if is_asked and phase != Phase.BEFORE:
+            end(slots, slot, markers, ends_with(*known, markers.natural_end))
         elif phase == Phase.BEFORE and ends_with(*known, markers.start):
             slots.state[slot, State.PHASE] = Phase.THINK
         ledger.state[at] = slots.state[slot]
@@ -204,12 +204,6 @@ def _write_record(
     values[2 : 2 + width] = choice.weights[:width]
 
 
-def _answer(state: torch.Tensor) -> None:
-    """Thinking is over: nothing but the phase is left of a slot's state."""
-    state[:] = 0
-    state[State.PHASE] = Phase.ANSWER
-
-
 def _write_entry(step: _Step, fed: Choice, width: int, ledger: LedgerTensors) -> None:
     start, count = step.index * width, fed.ids.numel()
     ledger.counts[step.ledger_row, step.index] = count
@@ -228,13 +222,15 @@ def _write_rest(
 
 
 def _cause(view: View, logit: float, cold: int) -> Cause:
-    """What ends thinking at this step."""
-    ints = view.ints
-    if int(view.state[State.PHASE]) != Phase.THINK:
+    """What ends thinking at this step; past its end the switch budget alone still writes markers."""
+    ints, phase = view.ints, int(view.state[State.PHASE])
+    has_left = int(view.state[State.STAY]) == 1
+    is_spent = has_left and is_used_up(ints, view.state)
+    if phase == Phase.BEFORE or (phase == Phase.ANSWER and not is_spent):
         return Cause.NONE
-    if 0 < int(ints[IntParam.COLD_STEPS]) <= cold:
+    if phase == Phase.THINK and 0 < int(ints[IntParam.COLD_STEPS]) <= cold:
         return Cause.COLD_STOP
-    if 0 < int(ints[IntParam.SWITCH_BUDGET]) <= int(view.state[State.SWITCHES]):
+    if is_spent:
         return Cause.SWITCH_BUDGET
     if logit >= FORCED_LOGIT:
         return Cause.BUDGET
@@ -248,7 +244,7 @@ def _choose(view: View, logit: float, never_mixed: torch.Tensor) -> tuple[Route,
     Args:
         logit: of the best candidate, -inf where nothing is allowed; never_mixed: bool [vocab_size].
     """
-    state, end = view.state, view.markers.end
+    state = view.state
     hard = Choice(view.sampled, False, view.ids, view.weights)
     is_cold = logit > -math.inf and view.entropy < float(view.floats[FloatParam.COLD_ENTROPY])
     is_cold &= int(state[State.PHASE]) == Phase.THINK
@@ -262,9 +258,8 @@ def _choose(view: View, logit: float, never_mixed: torch.Tensor) -> tuple[Route,
     # The budget writes a marker of its own, which another cause would cut off.
     if forcing > 0 or cause not in (Cause.NONE, Cause.BUDGET):
         state[State.FORCING] = forcing + 1
-        if forcing + 1 >= end.numel():  # all of it is out, recognised as an end or not
-            _answer(state)
-        return Route.FORCED, told, replace(hard, token=int(end[forcing]))
+        state[State.STAY] += int(state[State.STAY] > 0)
+        return Route.FORCED, told, replace(hard, token=int(view.markers.final[forcing]))
     if logit >= FORCED_LOGIT:
         return Route.FORCED, told, replace(hard, token=int(view.ids[0]))
     choice = choose(view)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from .layout import MAX_TOP_N, FloatParam, IntParam, Markers, Policy, Slots, State
+from .layout import MAX_TOP_N, FloatParam, IntParam, Markers, Phase, Policy, Slots, State
 
 
 @dataclass(frozen=True)
@@ -168,6 +168,36 @@ def _swi(view: View) -> Choice:
     index = view.position - int(ints[IntParam.PROMPT_LEN])
     blend = start + (1 - start) * min(index / int(ints[IntParam.MAX_TOKENS]), 1.0)
     return _anchored(view, blend, view.markers.natural_end if leaves else view.markers.start)
+
+
+def is_used_up(ints: torch.Tensor, state: torch.Tensor) -> bool:
+    """Whether a slot has switched to discrete as often as its budget allows."""
+    return 0 < int(ints[IntParam.SWITCH_BUDGET]) <= int(state[State.SWITCHES])
+
+
+def end(slots: Slots, slot: int, markers: Markers, has_marker: bool) -> None:
+    """Close a slot's thinking where an end marker, or all of a forced end, is out.
+
+    With ALL_PHASES an end that the switch budget forced leaves the switching on; past twice the
+    budget the final-answer phrase follows the marker, and nothing follows that.
+    """
+    ints, state = slots.ints[slot], slots.state[slot]
+    forcing, budget = int(state[State.FORCING]), int(ints[IntParam.SWITCH_BUDGET])
+    is_spent = int(ints[IntParam.ALL_PHASES]) == 1 and is_used_up(ints, state)
+    is_past = is_spent and int(state[State.SWITCHES]) > 2 * budget
+    is_out = forcing >= (markers.final if is_past else markers.end).numel()
+    if not has_marker and not is_out:
+        return
+    is_rest = is_past and forcing > 0 and not is_out
+    kept = state.clone()
+    state[:] = 0
+    if is_rest or (is_spent and forcing > 0 and not is_past):
+        state[State.REFERENCE :] = kept[State.REFERENCE :]
+        state[State.FORCING] = kept[State.FORCING] if is_rest else 0
+        state[State.PHASE] = Phase.ANSWER
+    else:
+        is_swi = int(ints[IntParam.POLICY]) == Policy.SWI
+        state[State.PHASE] = Phase.OVER if is_swi else Phase.ANSWER
 
 
 def _anchored(view: View, blend: float, marker: torch.Tensor) -> Choice:

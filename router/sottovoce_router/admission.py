@@ -6,9 +6,11 @@ from typing import Any
 
 from .capabilities import Capabilities
 from .errors import InvalidValueError
+from .latent.admission import plan_steps
 from .params import BUDGET_KEY, REQUEST_KEYS, STAMP, RoutingParams, parse
-from .shortcuts.admission import check_shortcuts
 from .values import integer
+
+_NO_STEPS = {"steps": 0, "placeholder": 0}
 
 
 def admit(request: Any, capabilities: Capabilities) -> None:
@@ -32,7 +34,7 @@ def admit(request: Any, capabilities: Capabilities) -> None:
         sampling.extra_args = extra
     if not any(key in extra for key in REQUEST_KEYS):
         return
-    params = parse(extra, manifest=capabilities.shortcuts)
+    params = parse(extra, manifest=capabilities.shortcuts, latent=capabilities.latent)
     if params.policy == "observe" and not params.min_answer_tokens and capabilities.refusal:
         return
     if not params.needs_plugin:
@@ -46,7 +48,9 @@ def _stamp(request: Any, params: RoutingParams, capabilities: Capabilities) -> d
     sampling = request.sampling_params
     stamp: dict[str, Any] = {"params": params.as_dict(), "ledger_bytes": 0}
     if params.shortcuts is not None:
-        stamp["placeholder"] = check_shortcuts(request, params.shortcuts, capabilities)
+        _check_prompt_logprobs(sampling)
+    for key, trained in params.trained.items():
+        stamp["latent"] = plan_steps(request, key, trained.steps, capabilities)
     if params.policy is not None:
         _shorten(request, params, capabilities)
         capabilities.check(params, sampling)
@@ -67,6 +71,12 @@ def _take_budget(sampling: Any, budget: Any, capabilities: Capabilities) -> None
         remedy = "needs a model with reasoning markers; start the server with --reasoning-parser"
         raise InvalidValueError(BUDGET_KEY, budget, remedy)
     sampling.thinking_token_budget = budget
+
+
+def _check_prompt_logprobs(sampling: Any) -> None:
+    if sampling.prompt_logprobs is not None:
+        remedy = "is not served together with shortcuts; leave out one of them"
+        raise InvalidValueError("prompt_logprobs", sampling.prompt_logprobs, remedy)
 
 
 def _check_prompt(request: Any, capabilities: Capabilities) -> None:
@@ -91,14 +101,19 @@ def _shorten(request: Any, params: RoutingParams, capabilities: Capabilities) ->
 
 
 def _stamped(sampling: Any) -> dict[str, Any] | None:
-    stamp = (sampling.extra_args or {}).get(STAMP) if sampling is not None else None
-    return None if stamp is None else stamp["params"]
+    return (sampling.extra_args or {}).get(STAMP) if sampling is not None else None
 
 
-def shortcuts_of(sampling: Any) -> dict[str, Any] | None:
-    """The shortcuts of a stamped request; None where it has none."""
-    params = _stamped(sampling)
-    return None if params is None else params["shortcuts"]
+def latent_of(sampling: Any) -> dict[str, int]:
+    """`steps`, the most latent steps that a request takes, and the `placeholder` of each."""
+    found: dict[str, int] = (_stamped(sampling) or {}).get("latent") or _NO_STEPS
+    return found
+
+
+def is_student(sampling: Any) -> bool:
+    """Whether a request has shortcuts."""
+    stamp = _stamped(sampling)
+    return stamp is not None and stamp["params"]["shortcuts"] is not None
 
 
 def block_keys(request: Any, end: int) -> tuple[Any, ...]:
@@ -110,9 +125,9 @@ def block_keys(request: Any, end: int) -> tuple[Any, ...]:
     Args:
         end: the position behind the block's last.
     """
-    params = _stamped(request.sampling_params)
-    if params is None or (params["mode"] == "explicit" and params["shortcuts"] is None):
+    stamp, has_shortcuts = _stamped(request.sampling_params), is_student(request.sampling_params)
+    if stamp is None or (stamp["params"]["mode"] == "explicit" and not has_shortcuts):
         return ()
     if end > request.num_prompt_tokens:
         return (("sottovoce", request.request_id),)
-    return () if params["shortcuts"] is None else (("sottovoce", "shortcuts"),)
+    return (("sottovoce", "shortcuts"),) if has_shortcuts else ()

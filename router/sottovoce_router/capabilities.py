@@ -11,6 +11,8 @@ from sottovoce_kernels.engine import CpuTriton
 from sottovoce_kernels.layout import NUM_STATE
 
 from .errors import InvalidValueError, PluginError, UnsupportedModeError
+from .latent.manifest import Manifest as LatentManifest
+from .latent.manifest import read_manifest
 from .params import RoutingParams
 from .shortcuts.manifest import Manifest, manifest_of
 
@@ -135,8 +137,10 @@ class Capabilities:
     vector_bytes: int = 0
     ledger_bytes: int = 0  # of all engines in parallel, on one rank of each
     shortcuts: Manifest | None = None  # None: the model has none, or they are not served
+    latent: LatentManifest | None = None  # None: the model is not latent-trained
     placeholders: tuple[int, ...] = ()  # ids that may stand for a latent step
     markers: MarkerIds | None = None
+    has_parser: bool = True  # without a reasoning parser, a grammar constrains thinking too
 
     @classmethod
     def from_config(cls, config: VllmConfig) -> Capabilities:
@@ -146,6 +150,7 @@ class Capabilities:
         num_ledgers = 0 if refusal else int(config.parallel_config.data_parallel_size)
         is_on = refusal is None and serves_shortcuts(config.additional_config)
         shortcuts = manifest_of(config.model_config, is_on)
+        latent = None if refusal else read_manifest(str(config.model_config.model))
         return cls(
             refusal=refusal,
             ledger_entries=positions * DEFAULT_LEDGER_TOP_N,
@@ -160,8 +165,10 @@ class Capabilities:
             * (ledger_size(ledger_rows(config), positions) + vectors * _vector_bytes(config)),
             has_anchors=markers is not None and len(markers.start) == len(markers.natural_end) == 1,
             shortcuts=shortcuts,
-            placeholders=_placeholders(config) if shortcuts else (),
+            latent=latent,
+            placeholders=_placeholders(config) if shortcuts or latent else (),
             markers=markers,
+            has_parser=bool(config.structured_outputs_config.reasoning_parser),
         )
 
     @property
@@ -197,6 +204,13 @@ class Capabilities:
                 "routing.policy",
                 "swi",
                 "blends in markers of one token each, and this model's have more; use another policy",
+            )
+        if params.switches_on and sampling.structured_outputs is not None:
+            raise InvalidValueError(
+                "routing.phase",
+                params.phase,
+                "lets the switch budget write into the answer, whose structure does not allow it; "
+                "use think",
             )
         self._check_answer(params.min_answer_tokens, sampling.max_tokens)
         if len(sampling.all_stop_token_ids) > MAX_STOP_IDS:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from vllm.v1.worker.gpu.model_states.interface import ModelState
     from vllm.v1.worker.gpu.states import RequestState
 
+FINAL_ANSWER = "\n\nThe final answer is"  # follows the marker that ends all switching (2510.05069)
+
 
 def stamped_params(data: NewRequestData) -> RoutingParams | None:
     """The parameters that admission stamped on a request."""
@@ -82,8 +84,13 @@ class RoutedMixin:
         def tensor(values: tuple[int, ...]) -> torch.Tensor:
             return torch.tensor(values, dtype=torch.int32, device=device)
 
+        phrase = tokenizer.encode(FINAL_ANSWER, add_special_tokens=False)
         return Markers(
-            tensor(ids.start), tensor(ids.end), tensor(ids.natural_end), special.to(device)
+            tensor(ids.start),
+            tensor(ids.end),
+            tensor(ids.natural_end),
+            special.to(device),
+            tensor((*ids.end, *phrase)),
         )
 
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
@@ -173,9 +180,23 @@ def routed(base: type[ModelState], vllm_config: Any, model: Any) -> type[ModelSt
             "and routed cannot be served; start with --additional-config "
             """'{"sottovoce": {"soft_modes": false}}' for explicit alone"""
         )
-    mixin = RoutedMixin
+    mixin = _mixin_of(capabilities)
+    return type(f"Routed{base.__name__}", (mixin, base), {})
+
+
+def _mixin_of(capabilities: Capabilities) -> type[RoutedMixin]:
+    """What the model was trained for, besides text, decides."""
+    if capabilities.shortcuts is not None and capabilities.latent is not None:
+        raise PluginError(
+            "the model's directory has shortcuts and a latent head, of which one is served; remove "
+            """the other, or start with --additional-config '{"sottovoce": {"shortcuts": false}}'"""
+        )
     if capabilities.shortcuts is not None:
         from .shortcuts.state import ShortcutStateMixin
 
-        mixin = ShortcutStateMixin
-    return type(f"Routed{base.__name__}", (mixin, base), {})
+        return ShortcutStateMixin
+    if capabilities.latent is not None:
+        from .latent.state import LatentTrainedMixin
+
+        return LatentTrainedMixin
+    return RoutedMixin

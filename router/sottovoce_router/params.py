@@ -6,7 +6,6 @@ where `routing` may be a JSON string.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from types import MappingProxyType
@@ -14,7 +13,9 @@ from typing import Any
 
 from sottovoce_kernels import MAX_TOP_N
 
-from .errors import InvalidValueError, UnknownKeyError
+from .errors import InvalidValueError
+from .latent.manifest import Manifest as LatentManifest
+from .latent.params import LatentParams
 from .policies import (
     ALWAYS_READ,
     COLD_STOP,
@@ -26,10 +27,20 @@ from .policies import (
     PolicySpec,
 )
 from .shortcuts.manifest import Manifest
-from .shortcuts.params import ShortcutParams, parse_shortcuts
-from .values import flag, integer, number, one_of, share, temperature
+from .shortcuts.params import ShortcutParams
+from .trained import TRAINED_KEYS, Trained, parse_trained
+from .values import (
+    flag,
+    integer,
+    mapping,
+    number,
+    one_of,
+    refuse_unknown,
+    share,
+    temperature,
+)
 
-REQUEST_KEYS = ("reasoning_mode", "routing", "shortcuts", "include_reasoning_trace")
+REQUEST_KEYS = ("reasoning_mode", "routing", *TRAINED_KEYS, "include_reasoning_trace")
 _NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 BUDGET_KEY = "thinking_token_budget"  # in vllm_xargs, for protocols without such a field
 STAMP = "sottovoce"  # the extra_args key by which admission hands parameters to the worker
@@ -68,16 +79,30 @@ class RoutingParams:
     min_answer_tokens: int = 0
     trace: bool = False
     shortcuts: ShortcutParams | None = None
+    latent: LatentParams | None = None
+
+    @property
+    def trained(self) -> dict[str, Trained]:
+        """What the request does that its model was trained for, by key: one thing at most."""
+        both = {"shortcuts": self.shortcuts, "latent": self.latent}
+        return {key: value for key, value in both.items() if value is not None}
 
     @property
     def is_soft_capable(self) -> bool:
         """Whether a policy may make a step of this request soft."""
-        return self.mode != "explicit" and self.shortcuts is None
+        return self.mode != "explicit" and not self.trained
+
+    @property
+    def method(self) -> str | None:
+        """Who decides what thinking steps are fed, a policy or the model's own way; else None."""
+        if self.latent is not None:
+            return self.latent.method
+        return self.policy if self.is_soft_capable else None
 
     @property
     def needs_plugin(self) -> bool:
         """Whether the engine has anything to do for this request that vLLM alone does not."""
-        return self.policy is not None or self.shortcuts is not None
+        return self.policy is not None or bool(self.trained)
 
     @property
     def spec(self) -> PolicySpec:
@@ -89,6 +114,11 @@ class RoutingParams:
     def mixes_all(self) -> bool:
         """Whether its mixtures are of the whole vocabulary, which the ledger keeps as vectors."""
         return self.mix == "full"
+
+    @property
+    def switches_on(self) -> bool:
+        """Whether `swi` goes on past an end that its switch budget forces."""
+        return self.switch_budget > 0 and self.phase == "all"
 
     @property
     def num_terms(self) -> int:
@@ -111,17 +141,17 @@ class RoutingParams:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> RoutingParams:
         """The inverse of `as_dict`."""
-        shortcuts = data["shortcuts"]
-        rest = {"shortcuts": None if shortcuts is None else ShortcutParams(**shortcuts)}
-        return cls(**{**data, "cold_stop": ColdStop(**data["cold_stop"]), **rest})
+        kinds = {"shortcuts": ShortcutParams, "latent": LatentParams, "cold_stop": ColdStop}
+        rest = {key: kind(**data[key]) for key, kind in kinds.items() if data[key] is not None}
+        return cls(**{**data, **rest})
 
 
 def _cold_stop(value: Any) -> ColdStop:
     if value is None or value is False:
         return NO_COLD_STOP
-    table = _table("routing.cold_stop", value)
+    table = mapping("routing.cold_stop", value)
     known = ["entropy", "steps"]
-    _refuse_unknown("routing.cold_stop", table, known)
+    refuse_unknown("routing.cold_stop", table, known)
     return ColdStop(
         entropy=number(
             "routing.cold_stop.entropy",
@@ -163,23 +193,6 @@ _PARSERS: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def _table(param: str, value: Any) -> dict[str, Any]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError) as error:
-            raise InvalidValueError(param, value, "must be a JSON object") from error
-    if not isinstance(value, dict):
-        raise InvalidValueError(param, value, "must be an object")
-    return value
-
-
-def _refuse_unknown(param: str, table: Mapping[str, Any], known: list[str]) -> None:
-    for key in table:
-        if key not in known:
-            raise UnknownKeyError(f"{param}.{key}", known)
-
-
 def _refuse_unread(spec: PolicySpec, values: Mapping[str, Any]) -> None:
     for key, value in values.items():
         if key not in spec.reads:
@@ -194,8 +207,8 @@ def parse_routing(value: Any) -> dict[str, Any]:
     Raises:
         RoutingError: naming the key, the value and the remedy.
     """
-    table = _table("routing", value)
-    _refuse_unknown("routing", table, list(_PARSERS))
+    table = mapping("routing", value)
+    refuse_unknown("routing", table, list(_PARSERS))
     return {
         key: _PARSERS[key](item)
         for key, item in table.items()
@@ -203,47 +216,35 @@ def parse_routing(value: Any) -> dict[str, Any]:
     }
 
 
-def _with_shortcuts(
-    given: Mapping[str, Any], trace: bool, manifest: Manifest | None
-) -> RoutingParams:
-    value, mode = given["shortcuts"], given.get("reasoning_mode")
-    if manifest is None:
-        raise InvalidValueError(
-            "shortcuts", value, "needs a model with shortcut weights; leave it out"
-        )
-    if "routing" in given:
-        remedy = "is not served together with shortcuts; leave out one of them"
-        raise InvalidValueError("routing", given["routing"], remedy)
-    if mode is not None and one_of("reasoning_mode", mode, MODES) == "routed":
-        remedy = "is not served together with shortcuts; use explicit or latent, or leave it out"
-        raise InvalidValueError("reasoning_mode", mode, remedy)
-    table = _table("shortcuts", value)
-    _refuse_unknown("shortcuts", table, ["depth", "steps"])
-    shortcuts = parse_shortcuts(table, mode, manifest)
-    policy = "observe" if trace else None
-    return RoutingParams(
-        shortcuts.mode, policy, cold_stop=NO_COLD_STOP, trace=trace, shortcuts=shortcuts
-    )
-
-
 def parse(
     request: Mapping[str, Any],
     defaults: Mapping[str, Any] = _NO_DEFAULTS,
     manifest: Manifest | None = None,
+    latent: LatentManifest | None = None,
 ) -> RoutingParams:
     """Read a request's routing keys; keys of others are left alone.
 
     Args:
         defaults: what `parse_routing` made of the defaults of soft modes, without a policy.
         manifest: of the model's shortcuts, None where it has none.
+        latent: of a latent-trained model, None for any other.
 
     Raises:
         RoutingError: naming the key, the value and the remedy.
     """
     given = {key: request[key] for key in REQUEST_KEYS if request.get(key) is not None}
     trace = flag("include_reasoning_trace", given.get("include_reasoning_trace", False))
-    if "shortcuts" in given:
-        return _with_shortcuts(given, trace, manifest)
+    trained: dict[str, Any] = {**parse_trained(given, manifest, latent)}
+    if trained:
+        (own,) = trained.values()
+        policy = "observe" if trace else None
+        return RoutingParams(own.mode, policy, cold_stop=NO_COLD_STOP, trace=trace, **trained)
+    return _with_policy(given, trace, defaults)
+
+
+def _with_policy(
+    given: Mapping[str, Any], trace: bool, defaults: Mapping[str, Any]
+) -> RoutingParams:
     mode = one_of("reasoning_mode", given.get("reasoning_mode", "explicit"), MODES)
     values = parse_routing(given.get("routing", {}))
     if mode == "explicit":

@@ -33,6 +33,11 @@ def phase_at_end(tokens: Sequence[int], markers: MarkerIds) -> Phase:
     return Phase.THINK if opened else Phase.BEFORE
 
 
+def count_thought(prompt: Sequence[int], markers: MarkerIds) -> int:
+    """Tokens that a prompt which ends inside thinking has thought already."""
+    return len(prompt) - find_last(prompt, markers.start) - len(markers.start)
+
+
 def count_thinking(prompt: Sequence[int], output: Sequence[int], markers: MarkerIds) -> int:
     """Generated tokens of the thinking phase, its end marker included."""
     start = 0

@@ -99,7 +99,7 @@ _ALL = (
         kernels.Policy.SWI,
         "SwiReasoning, arXiv 2510.05069",
         _MIXTURE - {"mix_temperature"}
-        | {"mix", "window", "enter_blend", "exit_blend", "switch_budget"},
+        | {"mix", "window", "enter_blend", "exit_blend", "switch_budget", "phase"},
         {"cold_stop": NO_COLD_STOP},
         num_own_terms=1,
     ),

@@ -35,7 +35,7 @@ class Step(NamedTuple):
     entropy: float  # nats
     alternatives: tuple[tuple[int, float], ...] = ()  # (token id, weight)
     cause: str | None = None  # of a forced end, at its first step
-    is_replayed: bool = False  # the first step after a preemption
+    takes_slot: bool = False  # the first step since the request came, or came back
     num_skipped: int = 0  # layers that the position before the token skipped
 
 
@@ -80,9 +80,9 @@ def decode(token_id: int, raw: list[Any], is_traced: bool = True) -> Step:
     ids, values = raw
     route, width = ids[0] % 8, ids[0] // 8 if is_traced else 0
     alternatives = tuple(zip(ids[2 : 2 + width], values[2 : 2 + width], strict=True))
-    cause, is_replayed = CAUSE_NAMES.get(ids[1] % 8), ids[1] // 8 % 2 == 1
+    cause, takes_slot = CAUSE_NAMES.get(ids[1] % 8), ids[1] // 8 % 2 == 1
     name, num_skipped = ROUTE_NAMES.get(route), ids[1] // 16
-    return Step(token_id, name, values[0], values[1], alternatives, cause, is_replayed, num_skipped)
+    return Step(token_id, name, values[0], values[1], alternatives, cause, takes_slot, num_skipped)
 
 
 def width(trace_top_n: int) -> int:

@@ -56,17 +56,18 @@ class _AfterImport(MetaPathFinder):
     """Runs a hook right after a module was executed, so that start-up imports nothing early."""
 
     def __init__(self) -> None:
-        self.hooks: dict[str, Callable[[ModuleType], None]] = {}
+        self.hooks: dict[str, list[Callable[[ModuleType], None]]] = {}
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """Defer to the other finders, and hook the loader they return."""
-        hook = self.hooks.pop(name, None)
-        if hook is None:
+        hooks = self.hooks.pop(name, None)
+        if hooks is None:
             return None
         spec = importlib.util.find_spec(name)
         if spec is None or spec.loader is None:
             raise _missing(name)
-        _hook_loader(spec.loader, hook)
+        for hook in hooks:
+            _hook_loader(spec.loader, hook)
         return spec
 
 
@@ -90,7 +91,7 @@ def after_import(module: str, hook: Callable[[ModuleType], None]) -> None:
         return
     if _finder not in sys.meta_path:
         sys.meta_path.insert(0, _finder)
-    _finder.hooks[module] = hook
+    _finder.hooks.setdefault(module, []).append(hook)
 
 
 def hook_model_state(module: ModuleType) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from .errors import InvalidValueError
+from .errors import InvalidValueError, UnknownKeyError
 
 
 def number(param: str, value: Any, accepts: Callable[[float], bool], remedy: str) -> float:
@@ -48,3 +49,22 @@ def share(param: str, value: Any) -> float:
 def temperature(param: str, value: Any) -> float:
     """As vLLM's own temperature: the reciprocal of a much lower one is no float32."""
     return number(param, value, lambda x: 0.01 <= x <= 100, "must be from 0.01 to 100")
+
+
+def mapping(param: str, value: Any) -> dict[str, Any]:
+    """An object, which may be the text of one."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise InvalidValueError(param, value, "must be a JSON object") from error
+    if not isinstance(value, dict):
+        raise InvalidValueError(param, value, "must be an object")
+    return value
+
+
+def refuse_unknown(param: str, values: Mapping[str, Any], known: list[str]) -> None:
+    """Raise for a key that is none of an object's."""
+    for key in values:
+        if key not in known:
+            raise UnknownKeyError(f"{param}.{key}", known)

@@ -27,8 +27,7 @@ class Account:
     def close(self, translation: Translation, tally: Tally, outcome: str) -> None:
         """Enter a request that ended, with whatever it did until then."""
         params = effective_params(translation.params, tally)
-        policy = params.policy if params.is_soft_capable else None
-        policy = policy if params.shortcuts is None else SHORTCUTS
+        policy = params.method if params.shortcuts is None else SHORTCUTS
         self._metrics.count_request(params.mode, policy, outcome)
         tally.let_go()
         self._metrics.count_work(tally.usage(), tally.forced_closes(), tally.num_replays())

@@ -7,6 +7,8 @@ import os
 import sys
 from typing import Any
 
+from sottovoce_router.latent.manifest import read_manifest
+
 from .defaults import defaults_path, read_defaults
 from .settings import ServerSettings, add_flags
 
@@ -27,7 +29,7 @@ def set_cpu_defaults() -> None:
     os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", _CPU_KV_GIB)
 
 
-def _cpu_dtype(dtype: str) -> str:
+def cpu_dtype(dtype: str) -> str:
     """float32 for `auto` on an x86 CPU without bfloat16 units.
 
     Seen on an AMD EPYC with AVX2 only: 32 concurrent requests ran 4.5 times as fast in float32 as in
@@ -55,18 +57,25 @@ def build_parser() -> argparse.ArgumentParser:
     commands.add_parser("chat", help="talk to a server on the terminal")
     commands.add_parser("explain", help="print the thinking of one request as a table")
     commands.add_parser("plan", help="the GPUs that a model and a load take")
+    commands.add_parser("convert", help="turn a latent-thinking checkpoint into a model directory")
     make_arg_parser(serve)
     add_flags(serve)
     return parser
 
 
 def _apply_reasoning_markers(args: argparse.Namespace, settings: ServerSettings) -> None:
-    if not settings.reasoning_start:
+    """Those of the flags, else those that a latent-trained model brings along."""
+    markers = settings.reasoning_start, settings.reasoning_end
+    is_left_open = not (settings.reasoning_start or args.reasoning_parser or args.reasoning_config)
+    manifest = read_manifest(str(args.model)) if is_left_open else None
+    if manifest is not None:
+        markers = manifest.start, manifest.end
+    if not markers[0]:
         return
     from vllm.config.reasoning import ReasoningConfig
 
     args.reasoning_config = ReasoningConfig(
-        reasoning_start_str=settings.reasoning_start, reasoning_end_str=settings.reasoning_end
+        reasoning_start_str=markers[0], reasoning_end_str=markers[1]
     )
 
 
@@ -103,7 +112,7 @@ def prepare(argv: list[str]) -> argparse.Namespace:
     args.enable_request_id_headers = True
     # vLLM kills API servers and engines that outlive this; 0 would abort what drain.py waits for.
     args.shutdown_timeout = args.shutdown_timeout or settings.drain_timeout_s + _STOP_GRACE_S
-    args.dtype = _cpu_dtype(args.dtype)
+    args.dtype = cpu_dtype(args.dtype)
     _hand_to_plugin(args, settings)
     _apply_reasoning_markers(args, settings)
     validate_parsed_serve_args(args)

@@ -180,12 +180,16 @@ class _Context:
         self._server_sampling = config.model_config.get_diff_sampling_param()
         defaults = read_defaults(self.settings.routing_defaults)
         self._routing = parse_routing(defaults)
-        shortcuts = self.capabilities.shortcuts
+        shortcuts, latent = self.capabilities.shortcuts, self.capabilities.latent
+        trained = {
+            "shortcuts": None if shortcuts is None else shortcuts.as_card(),
+            "latent": None if latent is None else latent.as_card(),
+        }
         self.show_models = partial(
             with_modes,
             modes=self.capabilities.modes,
             routing_defaults=defaults,
-            shortcuts=None if shortcuts is None else shortcuts.as_card(),
+            trained=trained,
         )
         self._shares = parse_shares(self.settings.effort_shares)
         self._markers = marker_ids(config)

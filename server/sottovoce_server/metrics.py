@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.multiprocess import MultiProcessCollector
 
 from sottovoce_router import CAUSE_NAMES, MODES, POLICIES
+from sottovoce_router.latent.manifest import METHODS
 
 from .errors import CODES, OTHER_CODE
 from .savings import CONTROL, TREATMENT, Saving, Sums
@@ -57,6 +58,7 @@ def _mode_policies() -> list[tuple[str, str]]:
     return [
         ("explicit", NO_POLICY),
         *((mode, SHORTCUTS) for mode in ("explicit", "latent")),
+        *(("latent", method) for method in METHODS),
         *routed,
     ]
 

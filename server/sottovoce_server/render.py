@@ -95,12 +95,12 @@ def _routing(p: RoutingParams, translation: Translation) -> dict[str, Any]:
     reads_threshold = p.is_soft_capable and "threshold" in p.spec.reads
     found = {
         "mode": p.mode,
-        "policy": p.policy if p.is_soft_capable else None,
+        "policy": p.method,
         "threshold": p.threshold if reads_threshold else None,
         "arm": translation.arm,
         "thinking_budget": translation.thinking_budget,
     }
-    return found if p.shortcuts is None else {**found, "shortcuts": p.shortcuts.as_dict()}
+    return found | {key: trained.as_dict() for key, trained in p.trained.items()}
 
 
 def render_lines(lines: bytes, change: Callable[[dict[str, Any]], None]) -> bytes:
@@ -123,12 +123,12 @@ def with_modes(
     body: bytes,
     modes: list[str],
     routing_defaults: Mapping[str, Any],
-    shortcuts: Mapping[str, Any] | None,
+    trained: Mapping[str, Mapping[str, Any] | None],
 ) -> bytes:
-    """The list of models, each with the modes it serves, its routing defaults and its shortcuts."""
+    """The list of models, each with its modes, its routing defaults and what it was trained for."""
     data = json.loads(body)
     for card in data["data"]:
         card["reasoning_modes"] = modes
         card["routing_defaults"] = routing_defaults
-        card["shortcuts"] = shortcuts
+        card.update(trained)
     return json.dumps(data).encode()

@@ -72,7 +72,7 @@ class Tally:
             fresh = getattr(completion, "routing", None) or []
             choice.steps.extend(fresh)
             choice.is_finished = completion.finish_reason not in _UNFINISHED
-            if not choice.held and any(step.route for step in fresh):
+            if not choice.held and any(step.takes_slot for step in fresh):
                 self._set_held(choice, getattr(completion, "ledger_bytes", 0))
             if completion.finish_reason is not None:
                 self._set_held(choice, 0)
@@ -145,7 +145,8 @@ class Tally:
 
     def num_replays(self) -> int:
         """How often a choice came back from a preemption."""
-        return sum(step.is_replayed for choice in self.choices.values() for step in choice.steps)
+        slots = [sum(step.takes_slot for step in c.steps) for c in self.choices.values()]
+        return sum(max(taken - 1, 0) for taken in slots)
 
     def _count_thinking(self, index: int) -> int:
         if self.markers is None:

@@ -30,7 +30,7 @@ GENERATION_ROUTES: dict[str, str] = {
     "/v1/messages": "messages",
 }
 SAGEMAKER_ROUTE = "/invocations"
-_MODE_KEYS = ("reasoning_mode", "routing", "shortcuts")
+_MODE_KEYS = tuple(key for key in REQUEST_KEYS if key != "include_reasoning_trace")
 _NO_SHARES: Mapping[str, float] = MappingProxyType({})
 # Anthropic's protocol has no min_p.
 _UNKNOWN_SAMPLING: dict[str, frozenset[str]] = {"messages": frozenset({"min_p"})}
@@ -78,8 +78,8 @@ def _requested(body: Mapping[str, Any], default_mode: str) -> dict[str, Any]:
         raise InvalidValueError("vllm_xargs", xargs, "must be an object")
     found = {key: xargs[key] for key in REQUEST_KEYS if key in xargs} if xargs else {}
     found.update({key: body[key] for key in REQUEST_KEYS if body.get(key) is not None})
-    # Shortcuts that name no mode have one of their own.
-    if found.get("reasoning_mode") is None and found.get("shortcuts") is None:
+    # Those that name no mode have one of their own.
+    if all(found.get(key) is None for key in ("reasoning_mode", "shortcuts", "latent")):
         found["reasoning_mode"] = default_mode
     return found
 
@@ -95,8 +95,8 @@ def _xargs(params: RoutingParams) -> dict[str, Any]:
     out: dict[str, Any] = {"reasoning_mode": params.mode}
     if params.is_soft_capable or params.min_answer_tokens:
         out["routing"] = json.dumps(params.as_routing())
-    if params.shortcuts is not None:
-        out["shortcuts"] = json.dumps(params.shortcuts.as_dict())
+    for key, trained in params.trained.items():
+        out[key] = json.dumps(trained.as_dict())
     if params.trace:
         out["include_reasoning_trace"] = 1
     return out
@@ -107,7 +107,7 @@ def _check(params: RoutingParams, body: Mapping[str, Any], capabilities: Capabil
         raise UnsupportedModeError(params.mode, capabilities.refusal)
     if body.get("use_beam_search") and params.needs_plugin:
         extra = "a reasoning trace" if params.trace else "routing.min_answer_tokens"
-        extra = "shortcuts" if params.shortcuts is not None else extra
+        extra = next(iter(params.trained), extra)
         asked = f"reasoning_mode {params.mode}" if params.is_soft_capable else extra
         raise InvalidValueError("use_beam_search", True, f"is not served with {asked}; drop one")
 
@@ -184,7 +184,7 @@ def translate(
         RoutingError: naming the key, the value and the remedy.
     """
     requested = _requested(body, CONTROL_MODE if arm == CONTROL else default_mode)
-    params = parse(requested, default_routing or {}, capabilities.shortcuts)
+    params = parse(requested, default_routing or {}, capabilities.shortcuts, capabilities.latent)
     _check(params, body, capabilities)
     out = {key: value for key, value in body.items() if key not in REQUEST_KEYS}
     if params.is_soft_capable or arm == CONTROL:  # arms that sampled otherwise would compare that

@@ -53,6 +53,14 @@ def test_tokens_are_no_markup(token: str) -> None:
         assert json.dumps(token) in line
 
 
+def test_a_latent_step_is_read_by_its_alternatives() -> None:
+    read = step("Hm")["alternatives"]
+    line = table(step("<pad>", "latent", alternatives=read))[1]
+    assert line.split()[:3] == ["1", "latent", "(vector)"]
+    assert "<pad>" not in line
+    assert '"Hm" 0.75  "?" 0.25' in line
+
+
 def test_white_space_and_control_characters_can_be_seen() -> None:
     assert '"\\n\\u001b"' in table(step("\n\x1b"))[1]
     assert '"\ufffd"' in table(step("\x9b"))[1]

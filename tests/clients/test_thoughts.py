@@ -33,6 +33,11 @@ def test_each_piece_has_the_style_of_its_step() -> None:
     ]
 
 
+def test_a_latent_step_writes_nothing() -> None:
+    steps = (("<pad>", "latent"), ("Hm", "soft"), (" so", "discrete"))
+    assert painted(*steps, "Hm", " so") == [("Hm", SOFT), (" so", DISCRETE)]
+
+
 def test_a_token_that_lost_its_space() -> None:
     assert painted(("a", "soft"), ("b", "discrete"), "a b") == [("a", SOFT), (" b", DISCRETE)]
 

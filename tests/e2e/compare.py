@@ -20,7 +20,7 @@ _READS: dict[str, tuple[str, ...]] = {  # of a request's fields, besides the mix
     "stochastic": ("gumbel_temperature",),
     "moi": ("beta", "phase"),
     "selar": ("entropy_threshold", "push_off"),
-    "swi": ("window", "enter_blend", "exit_blend", "switch_budget", "mix"),
+    "swi": ("window", "enter_blend", "exit_blend", "switch_budget", "mix", "phase"),
 }
 _MODES = {None: "explicit", "soft": "latent", "stochastic": "latent", "moi": "latent"}
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 import torch
 
-from e2e import models
+from e2e import models, shortcut_models
 from e2e.compare import Tally
 from e2e.engine import Engines
 from e2e.loop import Model
+from e2e.shortcut_models import Shortcut
 
 # By configuration, so that few hosts and engines are started.
 _ORDER = (
@@ -22,26 +24,32 @@ _ORDER = (
     "prefix_cache",
     "budget",
     "preemption",
-    "transparency",
-    "shortcuts",
     "shortcuts_memory",
+    "shortcuts",
+    "transparency",
+    "latent",
+    "latent_memory",
+    "converted",
     "cuda_path",
     "cpu_start",
 )
 _TALLY = Tally()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
+def _name(item: pytest.Item) -> str | None:
+    """Of a test's module, where it is one of this folder's."""
+    is_here = item.path.parent == Path(__file__).parent
+    return item.path.stem.removeprefix("test_") if is_here else None
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     def rank(item: pytest.Item) -> int:
-        return (
-            _ORDER.index(item.path.stem.removeprefix("test_")) if item.path.parent == here else -1
-        )
+        name = _name(item)
+        return -1 if name is None else _ORDER.index(name)
 
     items.sort(key=rank)  # stable: other tests keep their order and come first
     for item in items:
-        if item.path.parent == here:
+        if _name(item) is not None:
             item.add_marker(pytest.mark.engine)
 
 
@@ -63,9 +71,8 @@ def tally() -> Tally:
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     """One engine at a time."""
-    pool = Engines(tmp_path_factory.mktemp("engines"))
-    yield pool
-    pool.close()
+    with closing(Engines(tmp_path_factory.mktemp("engines"))) as pool:
+        yield pool
 
 
 @pytest.fixture(scope="session")
@@ -89,3 +96,15 @@ def llama(model_dir: Path) -> Model:
 def qwen3(model_dir: Path) -> Model:
     """The tiny Qwen3 in the loop."""
     return Model(models.tiny_qwen3(model_dir))
+
+
+@pytest.fixture(scope="session")
+def shortcut_llama(tmp_path_factory: pytest.TempPathFactory) -> Shortcut:
+    """A tiny Llama with shortcuts."""
+    return shortcut_models.llama(tmp_path_factory.mktemp("shortcuts"))
+
+
+@pytest.fixture(scope="session")
+def shortcut_qwen3(tmp_path_factory: pytest.TempPathFactory) -> Shortcut:
+    """A tiny Qwen3 with shortcuts."""
+    return shortcut_models.qwen3(tmp_path_factory.mktemp("shortcuts"))

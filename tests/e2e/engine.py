@@ -42,6 +42,12 @@ class Host:
         return env
 
 
+PLAIN = Host()
+SERVED = Host(spawns=True)
+INTERPRETED = Host(interprets=True)
+STOCK = Host(plugins="none", interprets=True)
+
+
 @dataclass(frozen=True)
 class Prompt:
     """One request, and after how many engine steps it arrives."""
@@ -145,9 +151,8 @@ class Engines:
         self._process: EngineProcess | None = None
         self._host: Host | None = None
         self._options: dict[str, Any] | None = None
-        self.num_started = 0
 
-    def start(self, model: Path, host: Host = Host(), **options: Any) -> Engine:
+    def start(self, model: Path, host: Host = PLAIN, **options: Any) -> Engine:
         """The engine of a model and options; the running one if it is the same."""
         options = {"model": str(model), **options}
         if host != self._host or self._process is None:
@@ -157,7 +162,6 @@ class Engines:
             self._options = None
             self._process.call("start", options)
             self._options = options
-            self.num_started += 1
         return Engine(self._process)
 
     def close(self) -> None:

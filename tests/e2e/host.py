@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import traceback
@@ -113,7 +114,7 @@ def _choice(chunks: list[Any]) -> Choice:
             s.entropy,
             dict(s.alternatives),
             {},
-            s.is_replayed,
+            s.takes_slot,
             s.num_skipped,
         )
         for s in record
@@ -158,11 +159,23 @@ def _mend_interpreter() -> None:
     InterpreterBuilder.create_masked_store = create_masked_store
 
 
+def _spare_imports() -> None:
+    """Leave what is imported out of the dozen garbage collections of an engine's start and end.
+
+    vLLM would freeze the engine as well, and at its end thaw all.
+    """
+    import vllm.entrypoints.llm  # noqa: F401
+
+    gc.freeze()
+    gc.freeze = gc.unfreeze = lambda: None
+
+
 def _serve(pipe: Connection, is_stock: bool) -> None:
     if "TRITON_INTERPRET" in os.environ:
         _mend_interpreter()
     if is_stock:
         _make_stock_vllm_run_here()
+    _spare_imports()
     server = Server()
     while True:
         try:

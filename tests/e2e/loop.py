@@ -15,7 +15,16 @@ import numpy as np
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from e2e.policies import Switching, choose, switch, switched, winning
+from e2e.policies import (
+    Switching,
+    Weights,
+    choose,
+    forced,
+    must_close,
+    switch,
+    switched,
+    winning,
+)
 from e2e.request import (
     Doubles,
     Floats,
@@ -32,6 +41,7 @@ from e2e.request import (
 )
 from e2e.steps import Step
 
+FINAL_ANSWER = "\n\nThe final answer is"
 TIE_LOGPROB = 1e-4  # two candidates' log-probabilities (design.md section 6)
 TIE_PROBABILITY = (
     1e-5  # p_max against tau, a mass against top-p, an entropy against Cold Stop's bar
@@ -96,6 +106,8 @@ class _Thinking:
     cold: int = 0  # thinking steps in a row that were sure of themselves
     forced: int = 0  # tokens of the forced end that were written
     switching: Switching = field(default_factory=Switching)
+    goes_on: bool = False  # past an end that the switch budget forced
+    writing: tuple[int, ...] = ()  # what is still to be written there
 
     @classmethod
     def of(cls, model: Model, prompt: tuple[int, ...]) -> _Thinking:
@@ -124,7 +136,7 @@ def _step(model: Model, request: Request, z: Floats, position: int, state: _Thin
     last_start = request.max_tokens - len(ending) - request.min_answer
     is_late = request.min_answer > 0 and position + 1 - len(request.prompt) >= last_start
     if not state.is_open:
-        return _outside(model, request, z, sampled, position)
+        return _outside(model, request, z, sampled, position, state)
     if request.policy is None:
         state.forced += is_late or state.forced > 0
         return Step(ending[state.forced - 1], "forced") if state.forced else Step(sampled)
@@ -133,33 +145,58 @@ def _step(model: Model, request: Request, z: Floats, position: int, state: _Thin
     entropy = entropy_of(p)
     step = Step(sampled, "discrete", p_max, entropy, mixture(request, p, model.special))
     state.cold = state.cold + 1 if entropy < request.cold_entropy else 0
-    is_spent = 0 < request.switch_budget <= state.switching.num_left
+    is_spent = must_close(request, state.switching)
     is_sure = 0 < request.cold_steps <= state.cold
     if state.forced or is_over_budget or is_late or is_spent or is_sure:
         state.forced += 1
+        state.goes_on = request.phase == "all" and (state.goes_on or is_spent)
+        forced(state.switching)
         return replace(step, token=ending[state.forced - 1], route="forced")
     token, fed = choose(request, step, p, sampled, position)
     told = fed
     if request.policy == "swi":
-        switch(request, entropy, state.switching)
-        done = (position + 1 - len(request.prompt)) / request.max_tokens
-        markers = (model.start, model.end)
-        whole = all_of(p, model.special) if request.mix == "full" else step.weights
-        fed, told = (
-            switched(request, w, state.switching, done, markers) for w in (whole, step.weights)
-        )
+        fed, told = _turn(model, request, step, p, position, state)
     if not fed or {token, int(p.argmax())} & model.special:
         return replace(step, token=token)
     return replace(step, token=token, route="soft", weights=told, fed=fed)
 
 
-def _outside(model: Model, request: Request, z: Floats, sampled: int, position: int) -> Step:
+def _turn(
+    model: Model, request: Request, step: Step, p: Doubles, position: int, state: _Thinking
+) -> tuple[Weights, Weights]:
+    """What `swi` feeds at a step, and what its record tells of that."""
+    switch(request, step.entropy, state.switching)
+    done = (position + 1 - len(request.prompt)) / request.max_tokens
+    markers = (model.start, model.end)
+    whole = all_of(p, model.special) if request.mix == "full" else step.weights
+    fed, told = (
+        switched(request, w, state.switching, done, markers) for w in (whole, step.weights)
+    )
+    return fed, told
+
+
+def _outside(
+    model: Model, request: Request, z: Floats, sampled: int, position: int, state: _Thinking
+) -> Step:
     """A step before or after thinking: hard, unless the policy goes on."""
-    if request.phase != "all":
+    is_over = request.policy == "swi" and state.has_ended and not state.goes_on
+    if request.phase != "all" or is_over:
         return Step(sampled)
+    if state.has_ended and must_close(request, state.switching):
+        is_past = state.switching.num_left > 2 * request.switch_budget
+        state.writing = (model.end, *(model.encode(FINAL_ANSWER) if is_past else ()))
+    if state.writing:
+        token, *rest = state.writing
+        state.writing = tuple(rest)
+        forced(state.switching)
+        state.goes_on = bool(rest) or state.switching.num_left <= 2 * request.switch_budget
+        return Step(token)
     p = tempered(request, z)
-    step = Step(sampled, "discrete", 0.0, 0.0, mixture(request, p, model.special))
+    step = Step(sampled, "discrete", 0.0, entropy_of(p), mixture(request, p, model.special))
     token, fed = choose(request, step, p, sampled, position)
+    if request.policy == "swi":
+        fed, _ = _turn(model, request, step, p, position, state)
+        state.goes_on = state.goes_on and token != model.end
     return Step(token, fed={} if {token, int(p.argmax())} & model.special else fed)
 
 

@@ -1,4 +1,4 @@
-"""Two tiny random models with a thinking chat template, small enough for Triton's interpreter.
+"""Three tiny random models with a thinking chat template, small enough for Triton's interpreter.
 
 Wide output rows let p_max run from 0.2 to 1, so that every route is taken. Soft feedback through
 independent random rows is chaotic: a rounding error grows threefold a step, and no two float32
@@ -16,6 +16,8 @@ import torch
 from tokenizers import Tokenizer, decoders, pre_tokenizers
 from tokenizers.models import BPE
 from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
@@ -79,7 +81,9 @@ def _std(name: str, attention: float) -> float:
         return 0.5
     if "embed" in name:
         return 1.0
-    if "q_proj" in name or "k_proj" in name:
+    if "wte" in name or "wpe" in name:  # of GPT-2, whose table is its head too
+        return 0.5
+    if "q_proj" in name or "k_proj" in name or "c_attn" in name:
         return attention
     return 0.8 if "v_proj" in name or "o_proj" in name else 0.05
 
@@ -88,7 +92,8 @@ def _draw(model: Any, attention: float, mean: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in model.named_parameters():
         if name.endswith("bias"):
-            torch.nn.init.normal_(parameter, 0.0, 0.3, generator)
+            spread = 0.3 if "self_attn" in name else 0.1
+            torch.nn.init.normal_(parameter, 0.0, spread, generator)
         elif parameter.dim() == 1:
             torch.nn.init.normal_(parameter, 1.0, 0.1, generator)
             if "q_norm" in name or "k_norm" in name:
@@ -126,3 +131,12 @@ def tiny_qwen3(root: Path, seed: int = 1, **shape: Any) -> Path:
     """A 2-layer Qwen3 (query and key norms), written to `root`."""
     config = Qwen3Config(**{**_SHAPE, **shape}, tie_word_embeddings=False)
     return _write(Qwen3ForCausalLM(config), root / "tiny-qwen3", 0.4, 2.0, seed)
+
+
+def tiny_gpt2(root: Path, seed: int = 1) -> Path:
+    """A 2-layer GPT-2 (learned positions, tied embeddings), written to `root`."""
+    config = GPT2Config(
+        vocab_size=VOCAB_SIZE, n_embd=64, n_layer=2, n_head=2, n_positions=1024,
+        bos_token_id=0, eos_token_id=0, pad_token_id=0,
+    )  # fmt: skip
+    return _write(GPT2LMHeadModel(config), root / "tiny-gpt2", 0.35, 1.4, seed)

@@ -87,6 +87,16 @@ def switch(request: Request, entropy: float, state: Switching) -> None:
         state.is_soft, state.reference, state.stay = not state.is_soft, entropy, 1
 
 
+def must_close(request: Request, state: Switching) -> bool:
+    """Whether the last step left soft once more than the switch budget lets pass."""
+    return state.turned == "leave" and 0 < request.switch_budget <= state.num_left
+
+
+def forced(state: Switching) -> None:
+    """Take in a step that was forced, which passes in the present mode."""
+    state.stay, state.turned = state.stay + 1, ""
+
+
 def switched(
     request: Request, weights: Weights, state: Switching, done: float, markers: tuple[int, int]
 ) -> Weights:

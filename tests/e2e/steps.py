@@ -15,7 +15,7 @@ class Step:
     entropy: float = 0.0  # nats
     weights: dict[int, float] = field(default_factory=dict)
     fed: dict[int, float] = field(default_factory=dict, compare=False)  # of the loop's soft steps
-    is_replayed: bool = field(default=False, compare=False)  # of the engine's steps
+    takes_slot: bool = field(default=False, compare=False)  # of the engine's steps
     num_skipped: int = 0  # layers
 
 

@@ -92,23 +92,17 @@ def test_cold_stop_counts_steps_in_a_row(engines: Engines, tally: Tally, llama: 
     assert "forced" not in never
 
 
-def test_a_phrase_of_many_tokens_is_written_whole(
-    engines: Engines, tally: Tally, llama: Model
-) -> None:
-    """By the budget and by Cold Stop; the answer begins after the end marker inside it."""
-    prompt, phrase = llama.prompt(QUESTION), llama.encode(PHRASE)
-    assert phrase.index(llama.end) == len(phrase) - 2
-    more = {"forced_end": phrase, "max_tokens": NUM_STEPS}
-    asked = [
-        Request(prompt, "soft", seed=1, budget=BUDGET, **more),
-        Request(prompt, "soft", seed=2, cold_entropy=100.0, cold_steps=5, **more),
-    ]
-    options = {"reasoning_config": {"reasoning_end_str": PHRASE}}
-    for steps in run(engines, tally, llama, asked, **options):
-        counts = Counter(routes_of(steps))
-        assert counts["forced"] == len(phrase) - 1  # what follows the marker belongs to the answer
-        first = routes_of(steps).index("forced")
-        assert tuple(step.token for step in steps)[first:][: len(phrase) - 1] == phrase[:-1]
+def test_the_budget_holds_in_every_policy(engines: Engines, tally: Tally, llama: Model) -> None:
+    """And in `explicit`; soft steps count as tokens do."""
+    more = {"budget": BUDGET, "max_tokens": NUM_STEPS}
+    num_thought, num_forced = BUDGET - num_thought_in(llama.prompt(QUESTION), llama), 0
+    for request, steps in in_every_policy(engines, tally, llama, {}, **more):
+        tokens = [step.token for step in steps]
+        if llama.end not in tokens[:num_thought]:
+            assert routes_of(steps)[num_thought] == "forced", request.policy
+            num_forced += 1
+        assert llama.end in tokens[: num_thought + 1], request.policy
+    assert num_forced > len(POLICIES) // 2
 
 
 @pytest.mark.parametrize("phrase", [None, PHRASE])
@@ -130,17 +124,23 @@ def test_the_answer_keeps_its_tokens_in_every_policy(
     assert num_forced > len(POLICIES) // 2
 
 
-def test_the_budget_holds_in_every_policy(engines: Engines, tally: Tally, llama: Model) -> None:
-    """And in `explicit`; soft steps count as tokens do."""
-    more = {"budget": BUDGET, "max_tokens": NUM_STEPS}
-    num_thought, num_forced = BUDGET - num_thought_in(llama.prompt(QUESTION), llama), 0
-    for request, steps in in_every_policy(engines, tally, llama, {}, **more):
-        tokens = [step.token for step in steps]
-        if llama.end not in tokens[:num_thought]:
-            assert routes_of(steps)[num_thought] == "forced", request.policy
-            num_forced += 1
-        assert llama.end in tokens[: num_thought + 1], request.policy
-    assert num_forced > len(POLICIES) // 2
+def test_a_phrase_of_many_tokens_is_written_whole(
+    engines: Engines, tally: Tally, llama: Model
+) -> None:
+    """By the budget and by Cold Stop; the answer begins after the end marker inside it."""
+    prompt, phrase = llama.prompt(QUESTION), llama.encode(PHRASE)
+    assert phrase.index(llama.end) == len(phrase) - 2
+    more = {"forced_end": phrase, "max_tokens": NUM_STEPS}
+    asked = [
+        Request(prompt, "soft", seed=1, budget=BUDGET, **more),
+        Request(prompt, "soft", seed=2, cold_entropy=100.0, cold_steps=5, **more),
+    ]
+    options = {"reasoning_config": {"reasoning_end_str": PHRASE}}
+    for steps in run(engines, tally, llama, asked, **options):
+        counts = Counter(routes_of(steps))
+        assert counts["forced"] == len(phrase) - 1  # what follows the marker belongs to the answer
+        first = routes_of(steps).index("forced")
+        assert tuple(step.token for step in steps)[first:][: len(phrase) - 1] == phrase[:-1]
 
 
 def in_every_policy(

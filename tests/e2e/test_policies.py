@@ -9,7 +9,7 @@ import pytest
 
 from e2e.compare import Tally, prompt_of
 from e2e.engine import Engines
-from e2e.loop import Model, Request, generate
+from e2e.loop import FINAL_ANSWER, Model, Request, generate
 from e2e.steps import routes_of
 
 # How many steps of a whole run are compared, where that is not all: noise of a low temperature and the
@@ -56,3 +56,29 @@ def test_a_policy_follows_the_loop(
     routes = Counter(route for steps in had for route in routes_of(steps))
     assert routes["soft"] > 50
     assert routes["discrete"] > 20 or not is_mixed
+
+
+@pytest.mark.parametrize("mix", ["top_n", "full"])
+def test_swi_forces_markers_and_then_a_final_answer(
+    engines: Engines, tally: Tally, llama: Model, mix: str
+) -> None:
+    """In all phases: an end marker at each switch, and past twice the budget the phrase, once."""
+    more: dict[str, Any] = {"window": 1, "switch_budget": 2, "phase": "all", "mix": mix}
+    prompt, phrase = llama.prompt(QUESTION), (llama.end, *llama.encode(FINAL_ANSWER))
+    asked = [
+        Request(prompt, "swi", cold_steps=0, **more, **sampling)
+        for sampling in ({"temperature": 0.0}, {"seed": 21}, {"seed": 22, "temperature": 1.0})
+    ]
+    batch = engines.start(llama.path).run([prompt_of(request) for request in asked])
+    had = [result.only.steps for result in batch.results]
+    num_phrases = 0
+    for request, truth, steps in zip(asked, generate(llama, asked), had, strict=True):
+        tally.compare(llama, request, truth, steps)
+        tally.follow(llama, request, steps)
+        tokens = tuple(step.token for step in steps)
+        places = [i for i in range(len(tokens)) if tokens[i : i + len(phrase)] == phrase]
+        assert len(places) <= 1
+        if places:
+            assert tokens[: places[0]].count(llama.end) == 3  # after 2, 3 and 4 switches
+            num_phrases += 1
+    assert num_phrases > 0

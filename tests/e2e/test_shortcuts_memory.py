@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from e2e.engine import Engines, Prompt
-from e2e.shortcut_models import Shortcut, llama
+from e2e.shortcut_models import Shortcut
 from e2e.shortcut_runs import Asked, follow
 
 QUESTION = (
@@ -18,9 +18,9 @@ BLOCK_SIZE = 32
 CRAMPED: dict[str, Any] = {"num_gpu_blocks_override": 16, "max_model_len": 256, "max_logprobs": -1}
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Shortcut:
-    return llama(tmp_path_factory.mktemp("shortcuts"))
+@pytest.fixture
+def model(shortcut_llama: Shortcut) -> Shortcut:
+    return shortcut_llama
 
 
 def num_filled(length: int) -> int:

@@ -6,15 +6,19 @@ Stock is Model Runner V2 without our plugin; on a CPU it runs its own Triton ker
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from e2e.compare import prompt_of
-from e2e.engine import Choice, Engines, Host, Prompt, Result
+from e2e.engine import INTERPRETED, STOCK, Choice, Engines, Prompt, Result
 from e2e.loop import Model, Request
+from e2e.models import tiny_llama
 
-STOCK = Host(plugins="none", interprets=True)
+Answers = dict[str, tuple[Result, ...]]
 SAMPLED = {"temperature": 0.8, "top_k": 20, "top_p": 0.9, "min_p": 0.02, "max_tokens": 16}
 GREEDY = {"temperature": 0.0, "max_tokens": 16}
 SCHEMA = {
@@ -58,15 +62,28 @@ def soft_company(model: Model) -> list[Prompt]:
     return [prompt_of(request) for request in asked]
 
 
+def start_ahead(folder: Path) -> Callable[[], Answers]:
+    """What the two interpreted set-ups answer."""
+    model = Model(tiny_llama(folder))
+    asked = prompts(model)
+
+    def run() -> Answers:
+        with closing(Engines(folder)) as engines:
+            return {
+                name: engines.start(model.path, host).run(asked).results
+                for name, host in (("stock", STOCK), ("ours interpreted", INTERPRETED))
+            }
+
+    return run
+
+
 @pytest.fixture(scope="module")
-def answers(engines: Engines, llama: Model) -> dict[str, tuple[Result, ...]]:
-    """What each set-up answers; the interpreted one last, for the tests that follow."""
+def answers(engines: Engines, llama: Model, made_ahead: Answers) -> Answers:
+    """What each set-up answers."""
     asked, company = prompts(llama), soft_company(llama)
     ours = engines.start(llama.path)
     found = {"ours": ours.run(asked).results, "ours in company": ours.run(asked + company).results}
-    found["stock"] = engines.start(llama.path, STOCK).run(asked).results
-    found["ours interpreted"] = engines.start(llama.path, Host(interprets=True)).run(asked).results
-    return found
+    return found | made_ahead
 
 
 def hold_same(stock: Choice, ours: Choice) -> None:
@@ -82,7 +99,7 @@ def hold_same(stock: Choice, ours: Choice) -> None:
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("setup", ["ours", "ours in company", "ours interpreted"])
 def test_explicit_requests_get_what_stock_vllm_gives(
-    answers: dict[str, tuple[Result, ...]], setup: str, case: str
+    answers: Answers, setup: str, case: str
 ) -> None:
     index = list(CASES).index(case)
     stock, ours = answers["stock"][index], answers[setup][index]
@@ -90,7 +107,7 @@ def test_explicit_requests_get_what_stock_vllm_gives(
         hold_same(theirs, mine)
 
 
-def test_the_cases_bite(answers: dict[str, tuple[Result, ...]], llama: Model) -> None:
+def test_the_cases_bite(answers: Answers, llama: Model) -> None:
     """Each option shows in stock vLLM's own answer."""
     stock = dict(zip(CASES, answers["stock"], strict=True))
     assert len({choice.token_ids for choice in stock["three choices"].choices}) == 3

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-from scenes import Scene
+from scenes import Scene, make_thinking_scene
 
 from sottovoce_kernels import decide, reference
-from sottovoce_kernels.layout import IntParam, State
+from sottovoce_kernels.layout import FloatParam, IntParam, Policy, Route, State
 
 
 def run_reference(scene: Scene) -> None:
@@ -67,3 +67,17 @@ def routes(scene: Scene) -> list[int]:
     """The recorded route of every row."""
     found: list[int] = (scene.record.ids[:, 0] % 8).tolist()
     return found
+
+
+def soft_rows(scene: Scene) -> list[int]:
+    """The rows whose steps were soft."""
+    return [row for row, route in enumerate(routes(scene)) if route == Route.SOFT]
+
+
+def decided(policy: Policy, **floats: float) -> Scene:
+    """A scene as the reference leaves it, with some parameters at one value everywhere."""
+    scene = make_thinking_scene(policy, 60, 300)
+    for name, value in floats.items():
+        scene.slots.floats[:, FloatParam[name]] = value
+    run_reference(scene)
+    return scene

@@ -13,6 +13,7 @@ from sottovoce_kernels.layout import FloatParam, IntParam, Phase, Policy, State
 PAGE = 64  # ledger positions
 HIDDEN = 6
 POLICIES = list(Policy)
+PHASES = (Phase.THINK, Phase.THINK, Phase.BEFORE, Phase.ANSWER, Phase.OVER)
 
 
 @dataclasses.dataclass
@@ -60,7 +61,7 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         ints[s, IntParam.SWITCH_BUDGET] = (0, 2)[s % 2]
         ints[s, IntParam.CLOSE_AT] = 30 if s % 7 == 3 else layout.NEVER
         ints[s, IntParam.WIDTH] = ints[s, IntParam.TOP_N] + 1
-        ints[s, IntParam.ALL_PHASES] = s % 5 == 1
+        ints[s, IntParam.ALL_PHASES] = s % 5 in (1, 4)
         ints[s, IntParam.VECTOR_ROW] = s * PAGE if s % 3 == 2 else -1
         floats[s, FloatParam.THRESHOLD] = (0.3, 0.6, 0.9)[s % 3]
         floats[s, FloatParam.TEMPERATURE] = (0.6, 1.0, 1.7)[s % 3]
@@ -74,12 +75,12 @@ def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
         floats[s, FloatParam.PUSH_OFF] = (1.0, 0.5, 0.0)[s % 3]
         floats[s, FloatParam.ENTER_BLEND] = (1.0, 0.6)[s % 2]
         floats[s, FloatParam.EXIT_BLEND] = (0.7, 1.0, 0.2)[s % 3]
-        state[s, State.PHASE] = (Phase.THINK, Phase.THINK, Phase.BEFORE, Phase.ANSWER)[(s // 4) % 4]
+        state[s, State.PHASE] = PHASES[(s // 4) % len(PHASES)]
         state[s, State.COLD_COUNT] = s % 4
-        state[s, State.FORCING] = s % 11 == 7 and int(state[s, State.PHASE]) == Phase.THINK
+        state[s, State.FORCING] = s % 11 == 7 and state[s, State.PHASE] in (1, 2)
     stops = torch.randint(0, vocab, (num_slots, layout.MAX_STOP_IDS), generator=g)
-    state[:, State.STAY] = torch.tensor([0, -2, 3, 600])[torch.arange(num_slots) // 3 % 4]
-    state[:, State.SWITCHES] = torch.arange(num_slots) % 3
+    state[:, State.STAY] = torch.tensor([0, -2, 3, 600, 1])[torch.arange(num_slots) // 3 % 5]
+    state[:, State.SWITCHES] = torch.arange(num_slots) % 7
     references = torch.rand(num_slots, generator=g) * 4
     state[:, State.REFERENCE] = references.view(torch.int32)
     return layout.Slots(ints, floats, stops.int(), state)
@@ -112,6 +113,7 @@ def make_scene(rows: int, vocab: int, dtype: torch.dtype, seed: int = 0, trace: 
     length = 5 + PAGE
     tokens = torch.randint(0, vocab, (num_slots, length), generator=g).int()
     end = torch.randint(0, vocab, (2,), generator=g).int()
+    phrase = torch.randint(0, vocab, (2,), generator=g).int()
     positions = torch.randint(4, length - 2, (rows,), generator=g)
     prefill = torch.full((num_slots,), 5, dtype=torch.int32)
     prefill[torch.rand(num_slots, generator=g) < 0.15] = length  # a chunk of a longer prefill
@@ -138,7 +140,7 @@ def make_scene(rows: int, vocab: int, dtype: torch.dtype, seed: int = 0, trace: 
         tokens=tokens,
         slots=slots,
         ledger=ledger,
-        markers=layout.Markers(end[1:].clone(), end, end, special),
+        markers=layout.Markers(end[1:].clone(), end, end, special, torch.cat([end, phrase])),
         record=layout.Record.empty(rows, trace, torch.device("cpu")),
     )
 

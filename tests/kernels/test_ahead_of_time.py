@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,9 +20,14 @@ def compiled(**arguments: Any) -> list[dict[str, Any]]:
     return run("kernels/compile_kernels.py", json.dumps(arguments))
 
 
-@pytest.fixture(scope="module")
-def rows() -> list[dict[str, Any]]:
-    return compiled()
+def start_ahead(_folder: Path) -> Callable[[], dict[str, Any]]:
+    """All of them, and some with too few registers."""
+    return lambda: {"rows": compiled(), "starved": compiled(batches=[33], maxnreg=32)}
+
+
+@pytest.fixture
+def rows(made_ahead: dict[str, Any]) -> list[dict[str, Any]]:
+    return made_ahead["rows"]
 
 
 def test_every_kernel_compiles_for_every_architecture(rows: list[dict[str, Any]]) -> None:
@@ -40,7 +47,15 @@ def test_registers_stay_within_bounds(rows: list[dict[str, Any]], kernel: str) -
     assert most["registers"] <= MAX_REGISTERS[kernel], most
 
 
-def test_a_spill_would_be_seen() -> None:
-    starved = compiled(batches=[33], maxnreg=32)
-    spilling = {row["kernel"] for row in starved if row["spilled_bytes"] > 0}
+def test_a_spill_would_be_seen(made_ahead: dict[str, Any]) -> None:
+    spilling = {row["kernel"] for row in made_ahead["starved"] if row["spilled_bytes"] > 0}
     assert "_confidence_kernel" in spilling
+
+
+def test_logits_and_embedding_rows_are_read_16_bytes_at_a_time(rows: list[dict[str, Any]]) -> None:
+    """A block of 2,048 logits by 128 threads: 2 loads each in bfloat16, 4 in float32."""
+    for row in rows:
+        if row["kernel"] == "_confidence_kernel":
+            assert row["loads_of_16_bytes"] == (2 if "bfloat16" in row["dtype"] else 4), row
+        if row["kernel"] == "_mix_kernel":
+            assert row["loads_of_16_bytes"] >= 2, row  # a term's, and the vector's

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 from pathlib import Path
 
 import pytest
 from hatchling.builders.wheel import WheelBuilder
 
+from playground.screenshot import SIZE
 from server.front import App, Front
 from sottovoce_router import POLICIES
 from sottovoce_server.page import read_pages
@@ -35,6 +37,15 @@ def test_the_page() -> None:
         "nosniff", "no-referrer",
     )  # fmt: skip
     assert app.asked == []
+
+
+def test_the_picture_in_the_readme() -> None:
+    """As `screenshot.py` takes it, and small."""
+    picture = (ROOT / "server" / "playground.png").read_bytes()
+    width_and_height = struct.unpack(">II", picture[16:24])  # of a PNG's header
+    assert width_and_height == (SIZE["width"], SIZE["height"])
+    assert len(picture) < 300_000
+    assert "](server/playground.png)" in (ROOT / "README.md").read_text()
 
 
 def test_nothing_but_files_of_this_server_runs() -> None:

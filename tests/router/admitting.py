@@ -40,6 +40,7 @@ def engine(**changes: Any) -> Any:
         "kv_transfer_config": None,
         "watermark_config": None,
         "additional_config": {},
+        "structured_outputs_config": SimpleNamespace(reasoning_parser="deepseek_r1"),
         "model_config": SimpleNamespace(
             max_model_len=4096,
             dtype=torch.float16,
@@ -67,8 +68,10 @@ class Sampling:
     logprobs: int | None = None
     prompt_logprobs: int | None = None
     repetition_detection: Any = None
+    structured_outputs: Any = None
     temperature: float = 0.6
     thinking_token_budget: int | None = None
+    structured_outputs: Any = None
 
 
 def request(sampling: Any, embeds: Any = None, last: int = 7) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 HOOKED: dict[str, list[str]] = {
     "vllm.compilation.caching": ["aot_compile_hash_factors"],
     "vllm.v1.worker.gpu.model_states": ["resolve_model_state_cls"],
-    "vllm.v1.worker.gpu.model_runner": ["GPUModelRunner.finish_requests"],
+    "vllm.v1.worker.gpu.model_runner": ["GPUModelRunner.finish_requests", "GPUModelRunner.sample"],
     "vllm.v1.core.kv_cache_utils": ["generate_block_hash_extra_keys"],
     "vllm.v1.engine.input_processor": ["InputProcessor.process_inputs"],
     "vllm.v1.engine.logprobs": [

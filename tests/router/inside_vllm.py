@@ -5,6 +5,7 @@ Says, for each check, its name and what went wrong, or null.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import traceback
 from types import SimpleNamespace
@@ -21,10 +22,11 @@ from scripts import say
 from sottovoce_router import parse, seam
 from sottovoce_router.admission import admit
 from sottovoce_router.capabilities import Capabilities
+from sottovoce_router.latent import hooks as latent_hooks
 from sottovoce_router.params import STAMP
 from sottovoce_router.plugin import register
 from sottovoce_router.record import Step, attach, decode, rows, strip
-from sottovoce_router.shortcuts import hooks
+from sottovoce_router.shortcuts import hooks as shortcut_hooks
 
 MARK = "_sottovoce_wrapped"
 ALL_MODES = Capabilities(
@@ -55,7 +57,8 @@ def _sampling(logprobs: int | None = None, **extra: Any) -> Any:
 
 def check_every_hook_is_in_place() -> None:
     """vLLM only logs what goes wrong in a plugin, so look for the effect."""
-    assert HOOKED.keys() == seam.HOOKS.keys() | hooks.HOOKS.keys()
+    hooks = (seam.HOOKS, latent_hooks.HOOKS, shortcut_hooks.HOOKS)
+    assert HOOKED.keys() == {module for table in hooks for module in table}
     missing = [name for name, function in _hooked().items() if not hasattr(function, MARK)]
     assert missing == []
 
@@ -68,6 +71,16 @@ def check_registering_again_wraps_once() -> None:
     assert before == after
     twice = [name for name, f in after.items() if hasattr(f.__wrapped__, MARK)]
     assert twice == []
+
+
+def check_imports_are_frozen_in_a_process_of_vllms() -> None:
+    gc.unfreeze()
+    register()
+    assert gc.get_freeze_count() == 0
+    with mock.patch("multiprocessing.parent_process"):
+        register()
+    assert gc.get_freeze_count() > 100_000
+    gc.unfreeze()
 
 
 def check_compiled_models_are_found_by_what_they_take() -> None:

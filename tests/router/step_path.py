@@ -15,9 +15,9 @@ import numpy as np
 import torch
 import triton
 import triton.language as tl
+from benchmarks.kernels.launches import recorded
 
 from host_sync import forbidden
-from launches import recorded
 from scripts import say
 
 META = torch.device("meta")
@@ -67,7 +67,7 @@ class Step:
 
         self.marker_ids = MarkerIds((1,), (2,), (2,))
         special = torch.empty(VOCAB, dtype=torch.uint8, device=META)
-        self.markers = Markers(_int(1), _int(1), _int(1), special)
+        self.markers = Markers(_int(1), _int(1), _int(1), special, _int(6))
         self.ledger = Ledger(2 * SLOTS, CONTEXT, CONTEXT * 10, META, CONTEXT, HIDDEN)
         self.slots = SlotTable(SLOTS, self.ledger, META)
         self.rows = np.arange(5, dtype=np.int32)
@@ -176,6 +176,38 @@ def sampler() -> None:
     assert output.logprobs_tensors.logprob_token_ids.shape == (5, 3 + 13)
 
 
+def latent_steps() -> None:
+    """Latent steps from a new, a thinking and an ordinary request to what they record."""
+    from sottovoce_router.latent.heads import Atp
+    from sottovoce_router.latent.sampler import LatentSampler
+    from sottovoce_router.latent.slots import LatentSlots, Stamp
+    from sottovoce_router.latent.state import LatentMixin
+
+    state: Any = object.__new__(LatentMixin)
+    state.slots, state._end = Step().slots, _long(1)
+    state.latents = LatentSlots(SLOTS, 9, HIDDEN, torch.bfloat16, META)
+    state._head = Atp(HIDDEN).to(META)
+    state._head.stride = 2
+    batch = SimpleNamespace(
+        idx_mapping_np=np.arange(3), positions=_long(4),
+        num_scheduled_tokens=np.array([2, 1, 1]), query_start_loc_np=np.array([0, 2, 3, 4]),
+        num_computed_tokens_np=np.array([0, 5, 1]), prefill_len_np=np.array([2, 2, 2]),
+    )  # fmt: skip
+    sampler: Any = object.__new__(LatentSampler)
+    with forbidden():
+        for slot, stamp in enumerate((Stamp(9, 1), Stamp(9, 1, 7), None)):
+            state.latents.add(slot, str(slot), stamp, 2)
+        state.latents.apply_staged_writes()
+        state._overlay(torch.empty(4, HIDDEN, dtype=torch.bfloat16, device=META), batch)
+        state.think(torch.empty(4, HIDDEN, dtype=torch.bfloat16, device=META), _long(3))
+        sampler._latents, sampler._end = state.latents, state._end
+        sampler._plan = plan = state.take_latent_plan()
+        sampler._amend(_long(3))
+        assert sampler._complete(None, torch.empty(3, VOCAB, device=META)) is not None
+    assert [len(part.requests) for part in (plan.made, plan.given)] == [2, 2]
+    assert len(plan.fed.rows) == 1
+
+
 SCENES: dict[str, Callable[[], None]] = {
     "ops on one row": lambda: ops(1),
     "ops on many rows": lambda: ops(300),
@@ -183,6 +215,7 @@ SCENES: dict[str, Callable[[], None]] = {
     "overlay": lambda: overlay(1),
     "overlay of a shard": lambda: overlay(2),
     "sampler": sampler,
+    "latent steps": latent_steps,
 }
 
 

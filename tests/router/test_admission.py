@@ -171,6 +171,15 @@ def test_swi_needs_markers_of_one_token() -> None:
         admitted(body, dataclasses.replace(SOFT, has_anchors=False))
 
 
+def test_what_the_switch_budget_writes_into_an_answer_fits_no_structure() -> None:
+    routing = {"policy": "swi", "phase": "all"}
+    body = {"reasoning_mode": "routed", "routing": {**routing, "switch_budget": 2}}
+    admitted(body)
+    admitted({**body, "routing": routing}, structured_outputs=object())
+    with pytest.raises(InvalidValueError, match=r"routing\.phase: 'all' lets the switch budget"):
+        admitted(body, structured_outputs=object())
+
+
 def test_a_policys_own_term_takes_room_too() -> None:
     routing = {"policy": "moi", "top_n": 19}
     admitted({"reasoning_mode": "latent", "routing": routing}, max_tokens=50)

@@ -19,6 +19,7 @@ UNREAD: list[tuple[str, str, Any, str]] = [
     ("thinkrouter", "window", 512, "'swi'"),
     ("moi", "gumbel_temperature", 0.5, "'stochastic'"),
     ("soft", "mix", "full", "'swi'"),
+    ("soft", "phase", "all", "'moi', 'swi'"),
 ]
 
 
@@ -64,6 +65,7 @@ def test_a_policy_has_defaults_of_its_own() -> None:
     assert (selar.top_n, selar.num_terms, selar.cold_stop.steps) == (3, 3, 0)
     swi = parse({"reasoning_mode": "routed", "routing": {"policy": "swi"}})
     assert (swi.window, swi.enter_blend, swi.exit_blend, swi.switch_budget) == (512, 1.0, 0.7, 0)
+    assert (swi.phase, swi.switches_on) == ("think", False)
     assert (swi.mix, swi.num_terms, swi.num_entries, swi.cold_stop.steps) == ("top_n", 11, 11, 0)
     full = parse({"reasoning_mode": "routed", "routing": {"policy": "swi", "mix": "full"}})
     assert (full.mixes_all, full.num_terms, full.num_entries) == (True, 11, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -19,6 +19,7 @@ from sottovoce_router.errors import PluginError
 CHECKS = [
     "check_every_hook_is_in_place",
     "check_registering_again_wraps_once",
+    "check_imports_are_frozen_in_a_process_of_vllms",
     "check_compiled_models_are_found_by_what_they_take",
     "check_only_ended_requests_are_finished",
     "check_soft_blocks_are_their_requests_own",
@@ -28,9 +29,14 @@ CHECKS = [
 SHORTCUT_CHECKS = ["check_norms_are_those_of_vllm", "check_parts_are_those_of_training"]
 
 
+def start_ahead(_folder: Path) -> Callable[[], list[Any]]:
+    """Run them all."""
+    return lambda: run("router/inside_vllm.py")
+
+
 @pytest.mark.parametrize("check", CHECKS)
-def test_inside_vllm(check: str) -> None:
-    error = dict(run("router/inside_vllm.py"))[check]
+def test_inside_vllm(made_ahead: list[Any], check: str) -> None:
+    error = dict(made_ahead)[check]
     assert error is None, error
 
 
@@ -126,6 +132,14 @@ def test_a_hook_waits_for_its_module(late: str) -> None:
     importlib.import_module(late)
     importlib.import_module(late)
     assert seen == [1]
+
+
+def test_a_module_may_have_several_hooks(late: str) -> None:
+    seen: list[str] = []
+    seam.after_import(late, lambda module: seen.append("first"))
+    seam.after_import(late, lambda module: seen.append("second"))
+    importlib.import_module(late)
+    assert sorted(seen) == ["first", "second"]
 
 
 def test_a_hook_runs_at_once_on_a_loaded_module(late: str) -> None:

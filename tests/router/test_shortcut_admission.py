@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from router.admitting import SOFT, Sampling, request, stamp_of
-from sottovoce_router.admission import admit, block_keys, shortcuts_of
+from sottovoce_router.admission import admit, block_keys, is_student, latent_of
 from sottovoce_router.capabilities import MarkerIds, placeholders_in
 from sottovoce_router.errors import RoutingError
 from sottovoce_router.shortcuts.manifest import Manifest
@@ -35,14 +35,16 @@ def refusal_of(shortcuts: Any, **changes: Any) -> RoutingError:
 
 def test_the_stamp_says_what_is_done() -> None:
     sampling = admitted({"depth": None, "steps": 3})
-    assert shortcuts_of(sampling) == {"depth": None, "steps": 3}
-    assert (stamp_of(sampling)["placeholder"], sampling.logprobs) == (0, 0)
-    assert shortcuts_of(Sampling({})) is shortcuts_of(None) is None
+    assert stamp_of(sampling)["params"]["shortcuts"] == {"depth": None, "steps": 3}
+    assert latent_of(sampling) == {"steps": 3, "placeholder": 0}
+    assert (is_student(sampling), sampling.logprobs) == (True, 0)
+    assert is_student(Sampling({})) is is_student(None) is False
+    assert latent_of(Sampling({})) == latent_of(None) == {"steps": 0, "placeholder": 0}
 
 
 def test_a_placeholder_does_not_stop_the_request() -> None:
     sampling = admitted({}, all_stop_token_ids={0, 9})
-    assert stamp_of(sampling)["placeholder"] == 1
+    assert latent_of(sampling)["placeholder"] == 1
     error = refusal_of({}, all_stop_token_ids={0, 1})
     assert (error.param, error.value) == ("shortcuts.steps", 2)
     assert "fewer stop_token_ids" in error.remedy

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from server.serving import (
+    LATENT,
     LIMITED,
     METERED,
     PLAIN,
@@ -20,42 +21,46 @@ from server.serving import (
 
 pytest.register_assert_rewrite("server.talk")
 
-# By server, so that each is started once.
-_OURS = (
-    "test_bad_input",
-    "test_client",
-    "test_options",
-    "test_effort_live",
-    "test_quality",
-    "test_sottovoce_client",
-    "test_playground_live",
-    "test_metrics_live",
-    "test_prometheus_live",
-    "test_limits",
-    "test_shutdown",
-    "test_shortcuts_live",
-    "test_tiny_reasoner",
-)
-_ORDER = (*_OURS, "test_vllm_serve")
+# The fixtures below in the order in which their servers are started, each once.
+_SERVERS = {
+    "server": THINKING,
+    "metered": METERED,
+    "limited": LIMITED,
+    "short": SHORTCUT,
+    "trained": LATENT,
+    "reasoner": REASONER,
+    "plain": PLAIN,
+}
+_LAST = "test_shutdown"  # of its server, which it ends
+
+
+def _server_of(item: pytest.Item) -> str | None:
+    if item.path.parent != Path(__file__).parent:
+        return None
+    return next((name for name in getattr(item, "fixturenames", ()) if name in _SERVERS), None)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
+    names = list(_SERVERS)
 
-    def rank(item: pytest.Item) -> int:
-        is_ranked = item.path.parent == here and item.path.stem in _ORDER
-        return _ORDER.index(item.path.stem) if is_ranked else -1
+    def rank(item: pytest.Item) -> tuple[int, bool]:
+        name = _server_of(item)
+        return (names.index(name), item.path.stem == _LAST) if name else (-1, False)
 
     items.sort(key=rank)  # stable: other tests keep their order and come first
     for item in items:
-        if rank(item) >= 0:
+        if _server_of(item):
             item.add_marker(pytest.mark.engine)
 
 
-@pytest.fixture(scope="session")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """One server at a time."""
-    pool = Servers(tmp_path_factory.mktemp("servers"))
+# Of the whole folder, so that the first server starts while the tests that need none run.
+@pytest.fixture(scope="session", autouse=True)
+def servers(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Servers]:
+    """One server at a time, and the next one, which starts meanwhile."""
+    wanted = {_SERVERS[name]: None for name in map(_server_of, request.session.items) if name}
+    pool = Servers(tmp_path_factory.mktemp("servers"), list(wanted))
     yield pool
     pool.close()
 
@@ -88,6 +93,12 @@ def reasoner(servers: Servers) -> Server:
 def short(servers: Servers) -> Server:
     """A server of a model with shortcuts."""
     return servers.get(SHORTCUT)
+
+
+@pytest.fixture
+def trained(servers: Servers) -> Server:
+    """A server of a latent-trained model, which names no markers."""
+    return servers.get(LATENT)
 
 
 @pytest.fixture

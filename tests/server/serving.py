@@ -1,4 +1,4 @@
-"""Real servers in processes of their own, one at a time, on a tiny random model."""
+"""Real servers in processes of their own, on a tiny random model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import httpx
 import openai
 import psutil
 
-from e2e import shortcut_models
+from e2e import latent_models, shortcut_models
 from e2e.models import tiny_llama
 from sottovoce_server.demo import free_port
 
@@ -26,6 +26,8 @@ MODEL = "tiny"
 CONTEXT = 512
 START_TIMEOUT_S = 540.0
 _UNINHERITED = ("TRITON_INTERPRET", "VLLM_PLUGINS", "VLLM_USE_V2_MODEL_RUNNER", "VLLM_API_KEY")
+# More gain nothing at these sizes, and stall while another server starts.
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
 _COMMON = (
     "--served-model-name", MODEL, "--host", "127.0.0.1", "--enforce-eager", "--dtype", "float32",
     "--max-model-len", str(CONTEXT), "--max-num-seqs", "8", "--kv-cache-memory-bytes", "67108864",
@@ -53,7 +55,7 @@ class Config:
     key: str = ""
     is_plain_vllm: bool = False
     model: str = ""  # a short name; else the tiny random model
-    has_shortcuts: bool = False  # the tiny random model has some
+    trained: str = ""  # what the tiny random model has besides text: shortcuts, or atp
 
     def command(self, model: Path, port: int) -> list[str]:
         """The command line."""
@@ -84,13 +86,20 @@ LIMITED = Config(
     key="alpha",
 )  # fmt: skip
 REASONER = Config((), model="tiny-reasoner")
-SHORTCUT = Config(("--reasoning-parser", "deepseek_r1"), has_shortcuts=True)
-PLAIN = Config(("--reasoning-parser", "deepseek_r1"), is_plain_vllm=True, has_shortcuts=True)
+SHORTCUT = Config(("--reasoning-parser", "deepseek_r1"), trained="shortcuts")
+LATENT = Config((), trained="atp")
+PLAIN = Config(("--reasoning-parser", "deepseek_r1"), is_plain_vllm=True, trained="shortcuts")
 
 
-def thinking_llama(root: Path, has_shortcuts: bool = False) -> Path:
+def _tiny(root: Path, trained: str) -> Path:
+    if trained == "shortcuts":
+        return shortcut_models.llama(root).path
+    return latent_models.llama(root, trained).path if trained else tiny_llama(root)
+
+
+def thinking_llama(root: Path, trained: str = "") -> Path:
     """The tiny Llama with markers that decoding keeps, as real reasoning models have them."""
-    model = shortcut_models.llama(root).path if has_shortcuts else tiny_llama(root)
+    model = _tiny(root, trained)
     path = model / "tokenizer.json"
     tokenizer = json.loads(path.read_text())
     for token in tokenizer["added_tokens"]:
@@ -108,6 +117,8 @@ class Server:
         port = free_port()
         self.base = f"http://127.0.0.1:{port}"
         env = {k: v for k, v in os.environ.items() if k not in _UNINHERITED}
+        if not (config.model or config.is_plain_vllm):  # those two start as a user's do
+            env |= _ONE_THREAD
         with log.open("wb") as stream:
             self.process = subprocess.Popen(
                 config.command(model, port),
@@ -183,53 +194,75 @@ class Server:
         assert wrong.status_code in (400, 429), wrong.text
         return wrong.status_code == 429
 
-    def stop(self) -> None:
-        """End the process and what it started."""
+    def terminate(self) -> None:
+        """Ask the process to end, and wait for nothing."""
         if self.process.poll() is None:
             self.process.terminate()
-            try:
-                self.process.wait(timeout=60)
-            except subprocess.TimeoutExpired:
-                os.killpg(self.process.pid, signal.SIGKILL)
-                self.process.wait()
+
+    def stop(self) -> None:
+        """End the process and what it started."""
+        self.terminate()
+        try:
+            self.process.wait(timeout=60)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
 
 
 class Servers:
-    """One server at a time: asking for another configuration stops the one that runs."""
+    """One server at a time, and the next one starting meanwhile.
 
-    def __init__(self, directory: Path) -> None:
+    A start takes most of a minute, and one core.
+    """
+
+    def __init__(self, directory: Path, upcoming: list[Config]) -> None:
         self._directory = directory
-        self._models: dict[bool, Path] = {}
-        self._server: Server | None = None
-        self._num_started = 0
+        self._models: dict[str, Path] = {}
+        self._upcoming = upcoming  # in the order in which tests will ask
+        self._current: Server | None = None
+        self._started: list[Server] = []
         self._failures: dict[Config, Exception] = {}
+        self._next = self._start_next()
 
     def get(self, config: Config) -> Server:
         """The server of a configuration; the running one if it is the same."""
-        if self._server is not None:
-            if self._server.config == config and self._server.process.poll() is None:
-                return self._server
-            self._server.stop()
+        if self._current is not None:
+            if self._current.config == config and self._current.process.poll() is None:
+                return self._current
+            self._current.terminate()
         if config in self._failures:
             raise self._failures[config]
-        model = self._models.get(config.has_shortcuts)
-        if model is None:
-            root = self._directory / f"model-{len(self._models)}"
-            model = self._models[config.has_shortcuts] = thinking_llama(root, config.has_shortcuts)
-        self._num_started += 1
-        log = self._directory / f"server-{self._num_started}.log"
-        self._server = Server(config, model, log)
+        if self._next is None or self._next.config != config:
+            if self._next is not None:
+                self._next.terminate()
+            self._next = self._start(config)
+        self._current, self._next = self._next, None
         try:
-            self._server.wait_until_ready()
+            self._current.wait_until_ready()
         except RuntimeError as error:
             self._failures[config] = error
             raise
-        return self._server
+        self._next = self._start_next()
+        return self._current
+
+    def _start_next(self) -> Server | None:
+        return self._start(self._upcoming[0]) if self._upcoming else None
+
+    def _start(self, config: Config) -> Server:
+        if config in self._upcoming:
+            self._upcoming.remove(config)
+        model = self._models.get(config.trained)
+        if model is None:
+            root = self._directory / f"model-{len(self._models)}"
+            model = self._models[config.trained] = thinking_llama(root, config.trained)
+        log = self._directory / f"server-{len(self._started) + 1}.log"
+        self._started.append(Server(config, model, log))
+        return self._started[-1]
 
     def close(self) -> None:
-        """Stop the running server."""
-        if self._server is not None:
-            self._server.stop()
+        """Stop what still runs."""
+        for server in self._started:
+            server.stop()
 
 
 def wait_for(condition: Callable[[], bool], timeout_s: float) -> bool:

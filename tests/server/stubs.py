@@ -49,6 +49,7 @@ def engine_config(**changes: Any) -> Any:
         "kv_transfer_config": None,
         "watermark_config": None,
         "additional_config": {},
+        "structured_outputs_config": SimpleNamespace(reasoning_parser="deepseek_r1"),
         "model_config": model,
         "parallel_config": parallel,
         "scheduler_config": SimpleNamespace(max_num_seqs=8, policy="fcfs"),

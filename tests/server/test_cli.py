@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sottovoce_router.latent.manifest import Manifest
 from sottovoce_server import settings as settings_module
 from sottovoce_server.capacity import Load, plan
 from sottovoce_server.model_size import read_model
@@ -97,16 +98,19 @@ ENVS: tuple[dict[str, str], ...] = (
 
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model's directory with defaults beside the weights."""
+    """A latent-trained model's directory with defaults beside the weights."""
     folder = tmp_path_factory.mktemp("tuned")
     (folder / "sottovoce.json").write_text('{"routing": {"threshold": 0.45}}')
+    Manifest("coconut", 4, None, 8, 32, "<bot>", "<eot>").write(folder)
     return folder
 
 
 @pytest.fixture(scope="module")
 def result(tuned: Path) -> Any:
     """What the other process found."""
-    given = json.dumps([[*LINES.values(), ["serve", str(tuned)]], ENVS])
+    serve = ["serve", str(tuned)]
+    own = [serve, [*serve, "--reasoning-parser", "deepseek_r1"], [*serve, *LINES["markers"][2:]]]
+    given = json.dumps([[*LINES.values(), *own], ENVS])
     env = {key: value for key, value in os.environ.items() if key != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "-c", _PARSE, given], env=env, capture_output=True, text=True, timeout=300
@@ -118,7 +122,8 @@ def result(tuned: Path) -> Any:
 @pytest.fixture
 def parsed(result: Any) -> dict[str, Any]:
     """The namespaces by their line's name."""
-    return dict(zip([*LINES, "tuned"], result["parsed"], strict=True))
+    names = [*LINES, "tuned", "tuned, a parser", "tuned, markers"]
+    return dict(zip(names, result["parsed"], strict=True))
 
 
 def test_every_flag_of_vllm_serve_is_there(result: Any) -> None:
@@ -179,6 +184,9 @@ def test_routing_defaults_are_found_and_reported(parsed: dict[str, Any], tuned: 
 
 def test_markers(parsed: dict[str, Any]) -> None:
     assert parsed["markers"]["markers"] == ["<a>", "</a>"]
+    assert parsed["tuned"]["markers"] == ["<bot>", "<eot>"]
+    assert parsed["tuned, a parser"]["markers"] is None
+    assert parsed["tuned, markers"]["markers"] == ["<a>", "</a>"]
     for line in ("half a marker", "other half"):
         assert "--reasoning-start and --reasoning-end go together" in parsed[line]["error"]
 
@@ -259,3 +267,10 @@ def test_a_control_arm_needs_a_mode_to_compare() -> None:
     with pytest.raises(ValueError, match=r"--control-fraction is 0\.1.* latent or routed"):
         ServerSettings(control_fraction=0.1)
     assert ServerSettings("latent", control_fraction=1.0).control_fraction == 1.0
+
+
+def test_an_engines_process_collects_garbage_as_rarely_as_the_servers() -> None:
+    """It is spawned, and runs the main module anew before it imports all that an engine needs."""
+    from scripts import run
+
+    assert run("server/spawned.py") == [[50_000, 10, 10]]

@@ -160,13 +160,13 @@ def test_length_that_lies(limited: Server) -> None:
     assert b"400" in raw(limited, 10, padded(1000)).split(b"\r\n")[0]
     num_finished = limited.metric("vllm:request_success_total")
     assert b"200" not in raw(limited, 2000, padded(1000))  # the client is gone before the end
-    assert wait_for(limited.is_idle, 10)
+    assert wait_for(limited.is_idle, 30)
     assert limited.metric("vllm:request_success_total") == num_finished
     assert_serves(limited)
 
 
 def test_full_queue(limited: Server) -> None:
-    assert wait_for(limited.is_idle, 10)
+    assert wait_for(limited.is_idle, 30)
     with limited.http() as client, ThreadPoolExecutor(3) as pool, limited.frozen_engine():
         accepted = [pool.submit(post, limited, CHAT) for _ in range(3)]
         assert wait_for(limited.is_full, 30)
@@ -178,5 +178,5 @@ def test_full_queue(limited: Server) -> None:
         assert client.get("/ready").status_code == 200
         assert client.post("/tokenize", json={"prompt": "a"}).status_code == 200
     assert [len(future.result()["choices"]) for future in accepted] == [1] * 3
-    assert wait_for(lambda: not limited.is_full(), 10)
+    assert wait_for(lambda: not limited.is_full(), 30)
     assert_serves(limited)

@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 from sottovoce_router import CAUSE_NAMES, MODES, POLICIES
+from sottovoce_router.latent.manifest import METHODS
 from sottovoce_server import errors, metrics
 from sottovoce_server.metrics import Metrics
 from sottovoce_server.savings import CONTROL, TREATMENT, Saving, Sums
@@ -22,7 +23,7 @@ from sottovoce_server.savings import CONTROL, TREATMENT, Saving, Sums
 README = Path(metrics.__file__).parents[1] / "README.md"
 LABELS: dict[str, set[str]] = {
     "mode": set(MODES),
-    "policy": {*POLICIES, "none", "shortcuts"},
+    "policy": {*POLICIES, *METHODS, "none", "shortcuts"},
     "outcome": set(metrics.OUTCOMES),
     "arm": {"control", "treatment", "none"},
     "kind": {"soft", "discrete", "forced", "latent", "run", "skipped"},

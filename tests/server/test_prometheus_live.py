@@ -20,7 +20,7 @@ from server.talk import BUDGET, CHAT, CHAT_ROUTE, body, post
 pytestmark = pytest.mark.skipif(
     shutil.which("prometheus") is None, reason="no Prometheus: `apt-get install prometheus`"
 )
-TIMEOUT_S = 30.0
+TIMEOUT_S = 60.0
 # Both arms, a named mode, and a refusal.
 REQUESTS: tuple[dict[str, Any], ...] = (
     {**CHAT, "thinking_token_budget": BUDGET},

@@ -192,7 +192,9 @@ def test_error_in_a_stream_has_a_stable_code() -> None:
 
 def test_modes_of_models() -> None:
     models = b'{"object": "list", "data": [{"id": "a"}, {"id": "b"}]}'
-    cards = json.loads(with_modes(models, ["explicit"], {"threshold": 0.5}, {"steps": 2}))["data"]
+    trained = {"shortcuts": {"steps": 2}, "latent": None}
+    cards = json.loads(with_modes(models, ["explicit"], {"threshold": 0.5}, trained))["data"]
     assert [card["reasoning_modes"] for card in cards] == [["explicit"]] * 2
     assert [card["routing_defaults"] for card in cards] == [{"threshold": 0.5}] * 2
     assert [card["shortcuts"] for card in cards] == [{"steps": 2}] * 2
+    assert [card["latent"] for card in cards] == [None] * 2

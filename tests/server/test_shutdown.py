@@ -36,7 +36,7 @@ def read_whole(server: Server) -> tuple[int, list[str]]:
 
 
 def test_sigterm_loses_nothing(limited: Server) -> None:
-    assert wait_for(limited.is_idle, 10)
+    assert wait_for(limited.is_idle, 30)
     started = time.monotonic()
     with ThreadPoolExecutor(3) as pool:
         futures: list[Future[Any]] = [
@@ -47,7 +47,7 @@ def test_sigterm_loses_nothing(limited: Server) -> None:
         with limited.frozen_engine(), limited.http() as client:
             assert wait_for(limited.is_full, 30)
             limited.process.send_signal(signal.SIGTERM)
-            assert wait_for(lambda: client.get("/ready").status_code == 503, 10)
+            assert wait_for(lambda: client.get("/ready").status_code == 503, 30)
             refused = client.post(CHAT_ROUTE, json=CHAT)
             assert_error(refused, 503, "draining", "retry")
             assert refused.headers["retry-after"]

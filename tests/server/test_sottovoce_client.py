@@ -179,8 +179,6 @@ def test_explain_program(server: Server, capsys: pytest.CaptureFixture[str]) -> 
 
 @pytest.mark.parametrize("name", ["with_openai.py", "with_sottovoce.py", "with_langchain.py"])
 def test_examples(server: Server, name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    if name == "with_langchain.py":
-        pytest.importorskip("langchain_openai")
     main: Callable[[str, str], None] = runpy.run_path(str(EXAMPLES / name))["main"]
     main(server.base, "Hi")
     assert "soft" in capsys.readouterr().out

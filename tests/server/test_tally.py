@@ -99,22 +99,28 @@ def test_replays_are_counted_in_every_phase() -> None:
     counts = tally()
     done = completion(0, [11, END, 12, 13])
     done.routing = [
-        step(11, is_replayed=True), step(END, "forced"), step(12, None, is_replayed=True),
-        step(13, None),
+        step(11, takes_slot=True), step(END, "forced", takes_slot=True),
+        step(12, None, takes_slot=True), step(13, None),
     ]  # fmt: skip
     counts.watch(output("chatcmpl-a", done))
+    counts.watch(output("chatcmpl-a", completion(1, [11])))
     assert counts.num_replays() == 2
 
 
 def test_a_choice_holds_the_ledger_while_it_lives() -> None:
-    """From its first thinking step to its end, or the request's."""
+    """From its first token to its end, or the request's; one for which there was no room, never."""
     told: list[int] = []
-    counts = tally(num_per_prompt=3, hold=told.append)
-    counts.watch(output("chatcmpl-a", completion(0, [11], [None])))
+    counts = tally(num_per_prompt=4, hold=told.append)
+
+    def begins(index: int, finish_reason: str | None = None) -> Any:
+        done = completion(index, [11, 12], [None, "soft"], finish_reason)
+        done.routing[0] = done.routing[0]._replace(takes_slot=True)
+        return output("chatcmpl-a", done)
+
+    counts.watch(output("chatcmpl-a", completion(3, [11], [None])))
     assert told == []
-    counts.watch(output("chatcmpl-a", completion(0, [11, 12], ["soft", "soft"])))
-    counts.watch(output("chatcmpl-a", completion(1, [11], ["soft"])))
-    counts.watch(output("chatcmpl-a", completion(2, [11], ["soft"], "stop")))
+    for started in (begins(0), begins(1), begins(2, "stop")):
+        counts.watch(started)
     assert told == [LEDGER_BYTES, LEDGER_BYTES, LEDGER_BYTES, -LEDGER_BYTES]
     counts.watch(output("chatcmpl-a", completion(0, [END], ["forced"], "length")))
     assert told[4:] == [-LEDGER_BYTES]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,6 +10,8 @@ import pytest
 
 from server.stubs import engine_config
 from sottovoce_router import Capabilities, InvalidValueError, UnsupportedModeError, parse
+from sottovoce_router.latent.manifest import Manifest
+from sottovoce_router.latent.params import LatentParams
 from sottovoce_server.translate import Translation, endpoint_of, leaves_mode, translate
 
 ALL = Capabilities.from_config(engine_config())
@@ -64,9 +67,32 @@ def test_fields_override_vllm_xargs() -> None:
 
 def test_null_is_as_good_as_absent() -> None:
     nothing: dict[str, Any] = dict.fromkeys(
-        ["reasoning_mode", "routing", "shortcuts", "include_reasoning_trace", "vllm_xargs"]
+        [
+            "reasoning_mode",
+            "routing",
+            "shortcuts",
+            "latent",
+            "include_reasoning_trace",
+            "vllm_xargs",
+        ]
     )
     assert chat(**nothing).body == CHAT
+
+
+@pytest.mark.parametrize("fields", [{"latent": {"steps": 2}}, {"reasoning_mode": "latent"}])
+def test_own_latent_steps_are_handed_on(fields: dict[str, Any]) -> None:
+    manifest = Manifest("codi", 6, None, 12, 32, "<bot>", "<eot>")
+    trained = dataclasses.replace(ALL, latent=manifest)
+    for default in ("explicit", "latent"):
+        found = translate(
+            {**CHAT, **fields, "include_reasoning_trace": True}, "chat", trained, {}, default
+        )
+        xargs = found.body["vllm_xargs"]
+        assert xargs.keys() == {"reasoning_mode", "latent", "include_reasoning_trace"}
+        assert parse(xargs, latent=manifest) == found.params
+        assert found.params.latent == LatentParams("codi", 2 if "latent" in fields else 6)
+        assert not SAMPLING.keys() & found.body.keys()
+    assert not leaves_mode({**CHAT, **fields})
 
 
 @pytest.mark.parametrize("mode", ["latent", "routed"])

@@ -59,7 +59,7 @@ def test_every_mode_gets_the_same_problems_and_a_cache_of_its_own() -> None:
          "--request-rate 0.5 --burstiness 1.0"),
         ("bursts", 2, "--request-rate 2 --arrival-pattern gamma --arrival-smoothness 0.1",
          "--request-rate 2 --burstiness 0.1"),
-        ("ramp", 4, "--request-rate 4 --arrival-pattern poisson --request-rate-ramp-duration 2.0",
+        ("ramp", 4, "--request-rate 4 --arrival-pattern constant --request-rate-ramp-duration 2.0",
          "--ramp-up-strategy linear --ramp-up-start-rps 1 --ramp-up-end-rps 4"),
     ],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 from pathlib import Path
@@ -215,6 +216,7 @@ def test_a_run_logs_and_resumes(
 ) -> None:
     monkeypatch.setattr(train, "VALIDATION_PER_FAMILY", 1)
     monkeypatch.setattr(train, "HELD_OUT_PER_FAMILY", 1)
+    monkeypatch.setattr(Lessons, "pool", functools.partialmethod(Lessons.pool, 16))
     teacher = save_teacher(tmp_path / "teacher")
 
     def run(num_steps: int) -> train.Run:

@@ -15,8 +15,13 @@ from sottovoce_training.reasoner.train import Run, Settings
 SETTINGS = Settings(num_steps=4, tokens_per_batch=512, compiled=False)
 
 
-def test_a_run_resumes_where_it_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "HELD_OUT_PER_FAMILY", 2)
+    monkeypatch.setattr(train, "TOKENIZER_PER_FAMILY", 60)
+
+
+def test_a_run_resumes_where_it_was_saved(tmp_path: Path) -> None:
     run = Run(tmp_path, SETTINGS, seed=0)
     batch = run.stream.pool(16)[0]
     before = run.model.lm_head.weight.clone()
@@ -54,7 +59,6 @@ def test_the_rate_warms_up_and_falls_to_zero() -> None:
 def test_what_fails_is_seen_more_often_from_a_point_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(train, "HELD_OUT_PER_FAMILY", 2)
     shares = {**dict.fromkeys(WEIGHTS, 1.0), "countdown": 0.25, "all": 0.9}
     monkeypatch.setattr(train, "evaluate", lambda *_: [])
     monkeypatch.setattr(train, "accuracy", lambda _: shares)

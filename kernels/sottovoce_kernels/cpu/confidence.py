@@ -19,7 +19,7 @@ _MAX_LOGIT = np.float32(MAX_LOGIT)
 
 _POLICY, _RAW = int(IntParam.POLICY), int(IntParam.RAW_CONFIDENCE)
 _NONE, _THINK, _PHASE = int(Policy.NONE), int(Phase.THINK), int(State.PHASE)
-_ALL = int(IntParam.ALL_PHASES)
+_ALL, _OVER = int(IntParam.ALL_PHASES), int(Phase.OVER)
 _TOP_N, _TEMPERATURE = int(IntParam.TOP_N), int(FloatParam.TEMPERATURE)
 
 
@@ -90,7 +90,8 @@ def confidence_rows(
     """Fill the confidence of every active row of float32 logits [B, V]; threads share the rows."""
     for row in prange(z.shape[0]):
         slot = slot_ids[row]
-        is_asked = state[slot, _PHASE] == _THINK or ints[slot, _ALL] == 1
+        phase = state[slot, _PHASE]
+        is_asked = phase == _THINK or (ints[slot, _ALL] == 1 and phase != _OVER)
         if ints[slot, _POLICY] == _NONE or not is_asked:
             continue
         top_n = ints[slot, _TOP_N]

@@ -11,7 +11,6 @@ from ..engine.jit import njit
 from ..layout import (
     FORCED_LOGIT,
     MAX_TERMS,
-    MAX_TOP_N,
     RECORD_EXTRA,
     Cause,
     FloatParam,
@@ -21,22 +20,23 @@ from ..layout import (
     Route,
     State,
 )
+from .mixture import is_banned, mixture
 from .policies import choose
 
 _NEG_INF = np.float32(-np.inf)
 _NONE, _POLICY = int(Policy.NONE), int(IntParam.POLICY)
-_TOP_N, _TOP_K = int(IntParam.TOP_N), int(IntParam.TOP_K)
 _RAW, _COLD_STEPS = int(IntParam.RAW_CONFIDENCE), int(IntParam.COLD_STEPS)
 _ROW, _PROMPT, _WIDTH = (int(IntParam.LEDGER_ROW), int(IntParam.PROMPT_LEN), int(IntParam.WIDTH))
 _NUM_STOPS, _CLOSE_AT = int(IntParam.NUM_STOP_IDS), int(IntParam.CLOSE_AT)
-_T, _TOP_P = int(FloatParam.TEMPERATURE), int(FloatParam.TOP_P)
-_MIN_P, _COLD_H = int(FloatParam.MIN_P), int(FloatParam.COLD_ENTROPY)
+_COLD_H, _SWI = int(FloatParam.COLD_ENTROPY), int(Policy.SWI)
 _PHASE, _COLD, _FORCING = int(State.PHASE), int(State.COLD_COUNT), int(State.FORCING)
 _BUDGET, _SWITCHES = int(IntParam.SWITCH_BUDGET), int(State.SWITCHES)
+_REFERENCE, _STAY = int(State.REFERENCE), int(State.STAY)
 _VECTOR, _ALL = int(IntParam.VECTOR_ROW), int(IntParam.ALL_PHASES)
 _BY_BUDGET, _BY_COLD = int(Cause.BUDGET), int(Cause.COLD_STOP)
 _BY_SWITCHES, _BY_MIN = int(Cause.SWITCH_BUDGET), int(Cause.MIN_ANSWER)
-_BEFORE, _THINK, _ANSWER = int(Phase.BEFORE), int(Phase.THINK), int(Phase.ANSWER)
+_BEFORE, _THINK = int(Phase.BEFORE), int(Phase.THINK)
+_ANSWER, _OVER = int(Phase.ANSWER), int(Phase.OVER)
 _SOFT, _DISCRETE, _FORCED = int(Route.SOFT), int(Route.DISCRETE), int(Route.FORCED)
 
 
@@ -51,56 +51,6 @@ def _ends_with(
         if tokens[position - n + 1 + i] != marker[i]:
             return False
     return True
-
-
-@njit()
-def _is_banned(
-    token: int, special: NDArray[np.uint8], stops: NDArray[np.int32], num_stops: int
-) -> bool:
-    if special[token] != 0:
-        return True
-    for i in range(num_stops):
-        if stops[i] == token:
-            return True
-    return False
-
-
-@njit()
-def _mixture(
-    top: NDArray[np.float32],
-    ids: NDArray[np.int32],
-    sum_mix: float,
-    ints: NDArray[np.int32],
-    floats: NDArray[np.float32],
-    special: NDArray[np.uint8],
-    stops: NDArray[np.int32],
-    kept: NDArray[np.int32],
-    w: NDArray[np.float32],
-) -> int:
-    """The filters on softmax(z / T), then renormalised; a special token stays only as the first.
-
-    Of a mixture of the whole vocabulary they are a part, and not renormalised.
-    Returns how many components there are; `kept` and `w` get them, the best first.
-    """
-    top_k = ints[_TOP_K] if ints[_TOP_K] > 0 else MAX_TOP_N
-    limit, mass, total, n = min(top_k, ints[_TOP_N]), 0.0, 0.0, 0
-    first = 1.0 / sum_mix
-    for i in range(MAX_TOP_N):
-        if i >= limit or top[i] == _NEG_INF:
-            break
-        p = math.exp((top[i] - top[0]) / floats[_T]) / sum_mix
-        keep = mass < floats[_TOP_P] and p >= floats[_MIN_P] * first
-        mass += p
-        if i == 0 or (keep and not _is_banned(ids[i], special, stops, ints[_NUM_STOPS])):
-            kept[n], w[n] = ids[i], p
-            total += p
-            n += 1
-    if ints[_VECTOR] < 0:
-        for i in range(n):
-            w[i] /= total
-    while n > 0 and w[n - 1] == 0:  # too small for a float32
-        n -= 1
-    return n
 
 
 @njit()
@@ -129,12 +79,13 @@ def _cause(
     ints: NDArray[np.int32],
     state: NDArray[np.int32],
 ) -> int:
-    """What ends thinking at this step, 0 if nothing does."""
-    if state[_PHASE] != _THINK:
+    """What ends thinking at this step, 0 if nothing does; past its end markers may come again."""
+    is_spent = 0 < ints[_BUDGET] <= state[_SWITCHES] and state[_STAY] == 1
+    if state[_PHASE] == _BEFORE or (state[_PHASE] == _ANSWER and not is_spent):
         return 0
-    if 0 < ints[_COLD_STEPS] <= cold:
+    if state[_PHASE] == _THINK and 0 < ints[_COLD_STEPS] <= cold:
         return _BY_COLD
-    if 0 < ints[_BUDGET] <= state[_SWITCHES]:
+    if is_spent:
         return _BY_SWITCHES
     if is_budgeted:
         return _BY_BUDGET
@@ -142,9 +93,28 @@ def _cause(
 
 
 @njit()
-def _answer(state: NDArray[np.int32]) -> None:
-    state[:] = 0
-    state[_PHASE] = _ANSWER
+def _end(
+    ints: NDArray[np.int32],
+    state: NDArray[np.int32],
+    has_marker: bool,
+    num_end: int,
+    num_final: int,
+) -> None:
+    """Close thinking where an end marker, or all of a forced end, is out; see `reference_policies`."""
+    is_spent = ints[_ALL] == 1 and 0 < ints[_BUDGET] <= state[_SWITCHES]
+    is_past = is_spent and state[_SWITCHES] > 2 * ints[_BUDGET]
+    is_out = state[_FORCING] >= (num_final if is_past else num_end)
+    if not has_marker and not is_out:
+        return
+    is_rest = is_past and state[_FORCING] > 0 and not is_out
+    goes_on = is_spent and state[_FORCING] > 0 and not is_past
+    state[_COLD], state[_PHASE] = 0, _ANSWER
+    if not is_rest:
+        state[_FORCING] = 0
+    if not is_rest and not goes_on:
+        state[_REFERENCE] = state[_STAY] = state[_SWITCHES] = 0
+        if ints[_POLICY] == _SWI:
+            state[_PHASE] = _OVER
 
 
 @njit()
@@ -163,9 +133,9 @@ def _act(
     state: NDArray[np.int32],
     state_floats: NDArray[np.float32],
     start: NDArray[np.int32],
-    end: NDArray[np.int32],
     natural_end: NDArray[np.int32],
     special: NDArray[np.uint8],
+    final: NDArray[np.int32],
     kept: NDArray[np.int32],
     w: NDArray[np.float32],
     fed: NDArray[np.float32],
@@ -185,14 +155,15 @@ def _act(
     forcing, route, n, num_kept = state[_FORCING], _DISCRETE, 0, 0
     index = position - ints[_PROMPT]
     if has_some:
-        n = num_kept = _mixture(top, ids, sum_mix, ints, floats, special, stops, kept, w)
+        n = num_kept = mixture(top, ids, sum_mix, ints, floats, special, stops, kept, w)
         is_budgeted = top[0] >= FORCED_LOGIT
         cause = _cause(cold, index, is_budgeted, ints, state)
-        out_ids[1] += 0 if forcing > 0 else cause
+        out_ids[1] += cause if is_thinking and forcing == 0 else 0
         # The budget writes a marker of its own, which another cause would cut off.
         if forcing > 0 or (cause > 0 and cause != _BY_BUDGET):
-            token, route = end[forcing], _FORCED
+            token, route = final[forcing], _FORCED
             forcing += 1
+            state[_STAY] += state[_STAY] > 0
         elif is_budgeted:
             token, route = ids[0], _FORCED
         else:
@@ -214,14 +185,12 @@ def _act(
                 natural_end,
                 fed,
             )
-            banned = _is_banned(ids[0], special, stops, ints[_NUM_STOPS])
-            banned = banned or _is_banned(token, special, stops, ints[_NUM_STOPS])
+            banned = is_banned(ids[0], special, stops, ints[_NUM_STOPS])
+            banned = banned or is_banned(token, special, stops, ints[_NUM_STOPS])
             if is_soft and not banned:
                 route, w, n = _SOFT, fed, m
     state[_COLD] = cold
     state[_FORCING] = forcing
-    if forcing >= end.shape[0] > 0:  # the whole marker is out, recognised as an end or not
-        _answer(state)
     if route == _SOFT:
         at = index * ints[_WIDTH]
         if ints[_VECTOR] >= 0:  # the mixture is a vector; here is what the policy adds to it
@@ -262,6 +231,7 @@ def decide_rows(
     end: NDArray[np.int32],
     natural_end: NDArray[np.int32],
     special: NDArray[np.uint8],
+    final: NDArray[np.int32],
     record_ids: NDArray[np.int64],
     record_values: NDArray[np.float32],
 ) -> None:
@@ -277,22 +247,23 @@ def decide_rows(
             continue
         index, ledger_row, token = position - p[_PROMPT], p[_ROW], sampled[row]
         counts[ledger_row, index] = 0
-        if position == prefill_lens[slot] and index > 0:
+        if position == prefill_lens[slot]:
             record_ids[row, 1] = 8
         phase = state[slot, _PHASE]
-        if phase == _THINK or p[_ALL] == 1:
+        if phase == _THINK or (p[_ALL] == 1 and phase != _OVER):
             mass, x = sum_mix[row, 0], sum_xmix[row, 0]
             entropy = max(math.log(mass) - x / mass, 0.0) if mass > 0 else 0.0
             token = _act(
                 top_logits[row, 0], top_ids[row, 0], sum_raw[row, 0], mass, entropy, token,
                 seeds[slot], position, p, floats[slot], stop_ids[slot], state[slot],
-                state_floats[slot], start, end, natural_end, special, kept, w, fed,
+                state_floats[slot], start, natural_end, special, final, kept, w, fed,
                 entry_ids[ledger_row], entry_weights[ledger_row],
                 counts[ledger_row], record_ids[row], record_values[row],
             )  # fmt: skip
             sampled[row] = token
-        if phase == _THINK and _ends_with(tokens[slot], position, token, natural_end):
-            _answer(state[slot])
-        elif phase == _BEFORE and _ends_with(tokens[slot], position, token, start):
+            if phase != _BEFORE:
+                has_marker = _ends_with(tokens[slot], position, token, natural_end)
+                _end(p, state[slot], has_marker, end.shape[0], final.shape[0])
+        if phase == _BEFORE and _ends_with(tokens[slot], position, token, start):
             state[slot, _PHASE] = _THINK
         ledger_state[ledger_row, index] = state[slot]

@@ -12,9 +12,14 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from sottovoce_kernels.engine.cache import cache_directory
+
 # Read by numba once. It would count the cores that this thread may run on, and vLLM binds a model's
 # first thread to one of its cores.
 os.environ.setdefault("NUMBA_NUM_THREADS", str(torch.get_num_threads()))
+
+# Where it cannot be written, as in an installed package, numba takes the user's cache directory.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_directory()))
 
 import numba
 from numba.core import cgutils, types

@@ -15,23 +15,10 @@ from vllm.forward_context import get_forward_context, override_forward_context
 from vllm.utils.torch_utils import async_tensor_h2d
 from vllm.v1.worker.gpu.input_batch import InputBatch
 
-Indices = np.ndarray[Any, np.dtype[np.int64]]
+from ..latent.rows import Indices, uploaded
+
 Build = Callable[[InputBatch, tuple[torch.Tensor, ...], torch.Tensor], dict[str, Any]]
 Named = Callable[[torch.Tensor], dict[str, torch.Tensor]]
-
-
-def uploaded(indices: Indices, device: torch.device) -> torch.Tensor:
-    """int64 [n] on the device, without waiting for it."""
-    found: torch.Tensor = async_tensor_h2d(indices, dtype=torch.int64, device=device)
-    return found
-
-
-def rows_of(starts: Indices, counts: Indices) -> Indices:
-    """The rows of requests that begin at `starts` and have `counts` rows each."""
-    ends = counts.cumsum()
-    within = np.arange(ends[-1]) - np.repeat(ends - counts, counts)
-    found: Indices = np.repeat(starts, counts).astype(np.int64) + within
-    return found
 
 
 def _starts(batch: InputBatch, counts: Indices) -> tuple[Any, torch.Tensor]:

@@ -65,44 +65,16 @@ def hook_preemption(module: ModuleType) -> None:
 
     def make(original: Any) -> Any:
         def preempt_request(self: Any, request: Any, *args: Any, **kwargs: Any) -> None:
-            from ..admission import shortcuts_of
+            from ..admission import is_student, latent_of
 
             original(self, request, *args, **kwargs)
-            shortcuts = shortcuts_of(request.sampling_params)
-            if shortcuts is not None and shortcuts["steps"]:
+            sampling = request.sampling_params
+            if is_student(sampling) and latent_of(sampling)["steps"]:
                 request.skip_reading_prefix_cache = True
 
         return preempt_request
 
     wrap(module.Scheduler, "_preempt_request", make)
-
-
-def hook_text(module: ModuleType) -> None:
-    """`vllm.v1.engine.detokenizer`: placeholders have no text, special tokens shown or not."""
-
-    def make_new(original: Any) -> Any:
-        def from_new_request(cls: Any, tokenizer: Any, request: Any) -> Any:
-            from ..admission import shortcuts_of
-
-            found = original(cls, tokenizer, request)
-            shortcuts = shortcuts_of(request.sampling_params)
-            found.num_latent = 0 if shortcuts is None else shortcuts["steps"]
-            return found
-
-        return from_new_request
-
-    def make_next(original: Any) -> Any:
-        def decode_next(self: Any, next_token_id: int) -> str:
-            if self.num_output_tokens() <= self.num_latent:  # it is counted already
-                return ""
-            text: str = original(self, next_token_id)
-            return text
-
-        return decode_next
-
-    wrap(module.IncrementalDetokenizer, "from_new_request", make_new)
-    for kind in (module.FastIncrementalDetokenizer, module.SlowIncrementalDetokenizer):
-        wrap(kind, "decode_next", make_next)
 
 
 def hook_norms(module: ModuleType) -> None:
@@ -121,7 +93,6 @@ HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "vllm.kernels": hook_norms,
     "vllm.model_executor.model_loader.base_loader": hook_model_class,
     "vllm.v1.core.sched.scheduler": hook_preemption,
-    "vllm.v1.engine.detokenizer": hook_text,
 }
 
 

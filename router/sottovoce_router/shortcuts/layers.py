@@ -16,9 +16,9 @@ import numpy as np
 import torch
 from vllm.model_executor.layers.attention.attention import unified_kv_cache_update
 
-from .attention import Indices, uploaded
+from ..latent.rows import Bools, Indices, uploaded
 from .modules import Entrance, Shortcuts
-from .plan import Bools, Part, Routes
+from .plan import Part, Routes
 
 
 def _heads_normed(norm: Any, x: torch.Tensor) -> torch.Tensor:

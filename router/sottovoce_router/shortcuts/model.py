@@ -117,14 +117,11 @@ class ShortcutModelMixin:
     def _study(
         self, plan: Plan, slots: ShortcutSlots, x: torch.Tensor, positions: torch.Tensor
     ) -> torch.Tensor:
-        """The student's part of a step, and the latent inputs that come of it."""
+        """The student's part of a step."""
         num_skipped = np.zeros(len(x), dtype=np.int64)
         step = Pass(self.student.model, self.shortcuts, slots.before, plan.student, num_skipped)
         hidden = step.run(x, positions, plan.routes)
         plan.num_skipped[plan.student.requests_np] = num_skipped[plan.student.last_rows]
-        if plan.made is not None:
-            made = self.shortcuts.feedback(hidden[plan.made.rows]).to(hidden.dtype)
-            slots.latents[plan.made.ledger_rows, plan.made.steps] = made
         return hidden
 
     def compute_logits(self, hidden_states: torch.Tensor) -> torch.Tensor:

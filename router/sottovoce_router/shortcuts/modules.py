@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import nn
 from vllm import ir
 
+from ..latent.feedback import Feedback
 from .manifest import Manifest
 
 
@@ -49,20 +50,6 @@ class Router(nn.Module):
     def __init__(self, width: int, inner: int) -> None:
         super().__init__()
         self.hidden, self.out = nn.Linear(width, inner), nn.Linear(inner, 1)
-
-
-class Feedback(nn.Module):
-    """The next latent input: LayerNorm(Linear(GELU(Linear(h))))."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.hidden, self.out = nn.Linear(width, width), nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width)
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """The last layer's output after the final norm, [..., H], to an input, float32 [..., H]."""
-        found: torch.Tensor = self.norm(self.out(F.gelu(self.hidden(hidden.float()))))
-        return found
 
 
 def _padded(matrix: torch.Tensor, left: int, right: int) -> torch.Tensor:

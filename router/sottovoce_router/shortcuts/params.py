@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import InvalidValueError
+from ..latent.manifest import MAX_STEPS
 from ..values import integer, share
 from .manifest import Manifest
-
-MAX_STEPS = 64  # latent steps of one request, and the width of their ledger
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from vllm.v1.worker.gpu.input_batch import InputBatch
 
-from .attention import Attention, Indices, rows_of, uploaded
+from ..latent.rows import BatchRows, Bools, Indices, rows_of, uploaded
+from ..latent.slots import LatentSlots
+from .attention import Attention
 from .slots import ShortcutSlots
-
-Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True)
@@ -81,59 +81,27 @@ class Routes:
 
 
 @dataclass(frozen=True)
-class Latents:
-    """Rows and where their latent input lies in the ledger."""
-
-    rows: torch.Tensor
-    ledger_rows: torch.Tensor
-    steps: torch.Tensor  # index of the latent step
-
-
-@dataclass(frozen=True)
 class Plan:
     """A batch with at least one request of the student's."""
 
     base: Part | None
     student: Part
     routes: Routes | None
-    fed: Latents | None  # rows of the batch whose input is a latent
-    made: Latents | None  # rows of the part whose hidden state becomes the next input
-    forced: tuple[Indices, Indices] | None  # requests of the batch, and the ids they record
-    is_latent: Bools  # requests of the batch that record a latent step
     num_skipped: Indices  # layers skipped at each request's last row, counted by the forward pass
 
 
-class _Rows:
+class _Rows(BatchRows):
     """The student's rows, one array a property, in the order of the batch."""
 
-    def __init__(self, batch: InputBatch, slots: ShortcutSlots, requests: Indices) -> None:
-        counts = batch.num_scheduled_tokens[requests]
-        self.all = rows_of(batch.query_start_loc_np[requests], counts)
-        self.slots = np.repeat(batch.idx_mapping_np[requests], counts)
-        computed = np.repeat(batch.num_computed_tokens_np[requests], counts)
-        prompt_len = slots.prompt_len[self.slots]
-        self.position = computed + self.all - np.repeat(batch.query_start_loc_np[requests], counts)
-        self.generated = self.position - prompt_len  # index among the generated; below 0: prompt
-        self.is_new = self.position + 1 >= np.repeat(batch.prefill_len_np[requests], counts)
-        self.steps, self.depth = slots.steps[self.slots], slots.depth[self.slots]
-        self.limit = slots.limit[self.slots]
-        self.ledger_row = slots.row[self.slots]
-        self.is_latent = (self.generated >= 0) & (self.generated < self.steps)
+    def __init__(
+        self, batch: InputBatch, requests: Indices, slots: ShortcutSlots, latents: LatentSlots
+    ) -> None:
+        super().__init__(batch, requests, latents.prompt_len)
+        self.depth, self.limit = slots.depth[self.slots], slots.limit[self.slots]
+        self.is_latent = (self.generated >= 0) & (self.generated < latents.steps[self.slots])
         # Of those of this batch: 0 for the first latent step of each request, and so on.
-        self.wave = self.generated - np.maximum(computed - prompt_len, 0)
-        self.is_decode = bool((counts == 1).all())
-
-
-def _latents(
-    rows: _Rows, where: Bools, index: Indices, ahead: int, device: torch.device
-) -> Latents | None:
-    if not where.any():
-        return None
-    return Latents(
-        uploaded(index[where], device),
-        uploaded(rows.ledger_row[where], device),
-        uploaded(rows.generated[where] + ahead, device),
-    )
+        self.wave = self.generated - self.first
+        self.is_decode = bool((self.counts == 1).all())
 
 
 def _waves(rows: _Rows, is_routed: Bools, device: torch.device) -> list[Wave]:
@@ -165,30 +133,12 @@ def _routes(rows: _Rows, slots: ShortcutSlots, device: torch.device) -> Routes |
     )
 
 
-def _forced(
-    batch: InputBatch, slots: ShortcutSlots, requests: Indices, end: tuple[int, ...]
-) -> tuple[tuple[Indices, Indices] | None, Bools]:
-    """What requests record that is not theirs to choose, and which of it are latent steps."""
-    at = batch.idx_mapping_np[requests]
-    seen = batch.num_computed_tokens_np[requests] + batch.num_scheduled_tokens[requests]
-    index, steps = seen - slots.prompt_len[at], slots.steps[at]
-    is_latent = np.zeros(batch.num_reqs, dtype=bool)
-    is_latent[requests] = (index >= 0) & (index < steps)
-    is_forced = (index >= 0) & (steps > 0) & (index < steps + len(end))
-    if not is_forced.any():
-        return None, is_latent
-    marker = np.asarray(end)[np.clip(index - steps, 0, len(end) - 1)]
-    ids = np.where(index < steps, slots.placeholder[at], marker)
-    return (requests[is_forced], ids[is_forced]), is_latent
-
-
 def plan_step(
-    batch: InputBatch, slots: ShortcutSlots, end: tuple[int, ...], whole: Attention
+    batch: InputBatch, slots: ShortcutSlots, latents: LatentSlots, whole: Attention
 ) -> Plan | None:
     """The plan of a batch; None where no request in it is the student's.
 
     Args:
-        end: the end marker, written after the last latent step.
         whole: what the whole batch attends with.
     """
     is_student = slots.is_student[batch.idx_mapping_np]
@@ -196,16 +146,9 @@ def plan_step(
         return None
     device = whole.device
     ours, theirs = np.flatnonzero(is_student), np.flatnonzero(~is_student)
-    rows = _Rows(batch, slots, ours)
-    makes = rows.is_new & (rows.generated >= -1) & (rows.generated + 1 < rows.steps)
-    forced, is_latent = _forced(batch, slots, ours, end)
     return Plan(
         base=Part(whole, theirs) if len(theirs) else None,
         student=Part(whole, ours),
-        routes=_routes(rows, slots, device),
-        fed=_latents(rows, rows.is_latent, rows.all, 0, device),
-        made=_latents(rows, makes, np.arange(len(rows.all)), 1, device),
-        forced=forced,
-        is_latent=is_latent,
+        routes=_routes(_Rows(batch, ours, slots, latents), slots, device),
         num_skipped=np.zeros(batch.num_reqs, dtype=np.int64),
     )

@@ -1,4 +1,4 @@
-"""The model state of a model with shortcuts: plans every step and feeds the student's rows."""
+"""The model state of a model with shortcuts: plans every step and embeds the student's rows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..embedding import EmbeddingTable
-from ..model_state import RoutedMixin
-from ..params import STAMP
+from ..latent.heads import Codi, Head
+from ..latent.manifest import MAX_STEPS
+from ..latent.rows import Indices
+from ..latent.state import LatentMixin, stamp_of
 from .attention import Attention
 from .plan import Plan, plan_step
 from .sampler import ShortcutSampler
-from .slots import ShortcutSlots, Stamp
+from .slots import ShortcutSlots
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import NewRequestData
@@ -20,13 +22,8 @@ if TYPE_CHECKING:
     from vllm.v1.worker.gpu.states import RequestState
 
 
-def _stamp_of(data: NewRequestData) -> Stamp | None:
-    sampling = data.sampling_params
-    return Stamp.of((sampling.extra_args or {}).get(STAMP) if sampling is not None else None)
-
-
-class ShortcutStateMixin(RoutedMixin):
-    """What shortcuts add to a routed model state."""
+class ShortcutStateMixin(LatentMixin):
+    """What shortcuts add to a model state that takes latent steps."""
 
     def __init__(self, vllm_config: Any, model: Any, encoder_cache: Any, device: Any) -> None:
         super().__init__(vllm_config, model, encoder_cache, device)
@@ -35,21 +32,20 @@ class ShortcutStateMixin(RoutedMixin):
         self.shortcut_slots = ShortcutSlots(base.max_num_reqs, model.manifest, base.dtype, device)
         self._plan: Plan | None = None
 
+    def _new_head(self, vllm_config: Any) -> tuple[Head, int]:
+        """The student's feedback."""
+        base: Any = self
+        return Codi(base.model.shortcuts.feedback), MAX_STEPS
+
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
         """Take a request into a slot."""
         super().add_request(req_index, new_req_data)
-        data = new_req_data
-        self.shortcut_slots.add(req_index, data.req_id, _stamp_of(data), data.prompt_len)
+        self.shortcut_slots.add(req_index, new_req_data.req_id, stamp_of(new_req_data))
 
     def remove_request(self, req_id: str) -> None:
         """Free a slot."""
         super().remove_request(req_id)
         self.shortcut_slots.clear(req_id)
-
-    def finish_request(self, req_id: str) -> None:
-        """The request has ended, and was not merely preempted."""
-        super().finish_request(req_id)
-        self.shortcut_slots.release(req_id)
 
     def prepare_attn(
         self,
@@ -79,38 +75,38 @@ class ShortcutStateMixin(RoutedMixin):
             return found
 
         whole = Attention(build, named, input_batch, block_tables, slot_mappings)
-        self._plan = plan_step(input_batch, self.shortcut_slots, self._marker_ids.end, whole)
+        self._plan = plan_step(input_batch, self.shortcut_slots, self.latents, whole)
         if self._plan is None or self._plan.base is None:
             return build(input_batch, block_tables, slot_mappings)
         return {}
-
-    def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
-        """The routed inputs, with the student's rows and latents laid over them, and the plan."""
-        inputs = super().prepare_inputs(input_batch, req_states)
-        plan = self._plan
-        if plan is None:
-            return inputs
-        embeds = inputs["inputs_embeds"]
-        if plan.base is not None:
-            rows = plan.student.rows
-            found = embeds.new_empty(len(rows), embeds.shape[1])
-            self._student_table.lookup(input_batch.input_ids[rows], found)
-            embeds[rows] = found
-        if plan.fed is not None:
-            latents = self.shortcut_slots.latents[plan.fed.ledger_rows, plan.fed.steps]
-            embeds[plan.fed.rows] = latents
-        return {**inputs, "plan": plan, "slots": self.shortcut_slots}
 
     def _table_of_all(self) -> EmbeddingTable:
         is_students = self._plan is not None and self._plan.base is None
         return self._student_table if is_students else self.table
 
-    def take_plan(self) -> Plan | None:
-        """The plan of the step whose tokens are to be sampled, once."""
+    def _overlay(self, embeds: torch.Tensor, batch: InputBatch) -> None:
+        """The student's rows by its own table, which no policy mixes; then what is laid over all."""
+        if self._plan is not None and self._plan.base is not None:
+            rows = self._plan.student.rows
+            found = embeds.new_empty(len(rows), embeds.shape[1])
+            self._student_table.lookup(batch.input_ids[rows], found)
+            embeds[rows] = found
+        super()._overlay(embeds, batch)
+
+    def prepare_inputs(self, input_batch: InputBatch, req_states: RequestState) -> dict[str, Any]:
+        """The inputs, with the plan for the model."""
+        inputs = super().prepare_inputs(input_batch, req_states)
+        plan = {"plan": self._plan, "slots": self.shortcut_slots}
+        return inputs if self._plan is None else {**inputs, **plan}
+
+    def take_skipped(self) -> Indices | None:
+        """Layers that each request's last row skipped in the step to be sampled, once."""
         plan, self._plan = self._plan, None
-        return plan
+        return None if plan is None else plan.num_skipped
 
     def custom_sampler(self, sampler: Any) -> tuple[Any, None]:
-        """The routed sampler, which records what latent steps are to record."""
-        parts = self.slots, self.ledger.tensors, self._markers, self.table
-        return ShortcutSampler(sampler, *parts, take_plan=self.take_plan), None
+        """The sampler of latent steps, which records what was skipped."""
+        return ShortcutSampler(
+            *self._sampler_parts(sampler), latents=self.latents, end=self._end,
+            take_plan=self.take_latent_plan, take_skipped=self.take_skipped,
+        ), None  # fmt: skip

@@ -9,7 +9,7 @@ import torch
 
 from ..reasoner.evaluate import left_padded
 from ..reasoner.tokenizer import END, END_THINK
-from .data import MAX_LATENTS, STRIDE
+from .data import MAX_LATENTS
 from .heads import Atp
 from .thinker import Thinker
 
@@ -30,7 +30,9 @@ class Answerer:
         """The tokens after each prompt."""
         inputs = left_padded(self.tokenizer, prompts)
         tape = self.thinker.prompt(inputs.input_ids, inputs.attention_mask.bool())
-        is_real = self._think(tape)
+        most = MAX_LATENTS if isinstance(self.thinker.head, Atp) else self.num_latents
+        z, is_real = self.thinker.draw(tape, most, lambda logits: logits > 0)
+        self.thoughts.append(z[is_real])
         marker, end = (self.tokenizer.convert_tokens_to_ids(t) for t in (END_THINK, END))
         token, pad = torch.full((len(prompts), 1), marker), self.tokenizer.pad_token_id
         written, is_active = [token], torch.ones_like(token, dtype=torch.bool)
@@ -42,25 +44,6 @@ class Answerer:
         texts: list[list[int]] = torch.cat(written, dim=1).tolist()
         lengths: list[int] = is_real.sum(1).tolist()
         return [[pad] * n + text for n, text in zip(lengths, texts, strict=True)]
-
-    def _think(self, tape: Any) -> torch.Tensor:
-        """Take latent steps; which of them each row took, bool [B, K]."""
-        head = self.thinker.head
-        stops = isinstance(head, Atp)
-        is_active = torch.ones(len(tape.last), 1, dtype=torch.bool)
-        taken, made = list[torch.Tensor](), list[torch.Tensor]()
-        for k in range(MAX_LATENTS if stops else self.num_latents):
-            thought = head(tape.last)
-            tape.extend(thought.z, is_active)
-            taken.append(is_active)
-            made.append(thought.z)
-            if isinstance(head, Atp) and k % STRIDE == STRIDE - 1:
-                is_active = is_active & (head.stop(tape.last).squeeze(-1) <= 0)
-                if not is_active.any():
-                    break
-        is_real = torch.cat(taken, dim=1)
-        self.thoughts.append(torch.cat(made, dim=1)[is_real])
-        return is_real
 
     @property
     def diversity(self) -> float:

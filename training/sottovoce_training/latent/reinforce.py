@@ -48,19 +48,12 @@ def repeated(batch: Batch, times: int) -> Batch:
 @torch.no_grad()
 def attempt(thinker: Thinker, batch: Batch) -> Attempt:
     """Draw latents, and after every STRIDE of them whether they end."""
-    head = thinker.head
-    assert isinstance(head, Atp)
     tape = thinker.prompt(batch.prompt_ids, batch.is_prompt)
-    is_active = torch.ones(len(batch.prompt_ids), 1, dtype=torch.bool)
-    made, taken = list[torch.Tensor](), list[torch.Tensor]()
-    while is_active.any() and len(made) < MAX_LATENTS:
-        made.append(head(tape.last).z)
-        taken.append(is_active)
-        tape.extend(made[-1], is_active)
-        if len(made) % STRIDE == 0:
-            stop = head.stop(tape.last).squeeze(-1).sigmoid()
-            is_active = is_active & (torch.rand_like(stop) >= stop)
-    return Attempt(torch.cat(made, dim=1), torch.cat(taken, dim=1))
+
+    def is_over(logits: torch.Tensor) -> torch.Tensor:
+        return torch.rand_like(logits) < logits.sigmoid()
+
+    return Attempt(*thinker.draw(tape, MAX_LATENTS, is_over))
 
 
 def judged(thinker: Thinker, batch: Batch, found: Attempt) -> tuple[torch.Tensor, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ from torch import nn
 
 from ..llama import Reader, Segment, Tape
 from ..shortcuts.data import Batch
-from .heads import Head, Thought, new_head
+from .data import STRIDE
+from .heads import Atp, Head, Thought, new_head
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,26 @@ class Thinker(Reader):
             tape.extend(thoughts[-1].z, is_real[:, k : k + 1])
             after.append(tape.last)
         return torch.cat(after, dim=1), thoughts
+
+    def draw(
+        self, tape: Tape, most: int, is_over: Callable[[torch.Tensor], torch.Tensor]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take `most` latent steps, or until every row's stop head, asked each STRIDE, ends it.
+
+        Returns the latents [B, K, H], and which of them each row took, bool [B, K].
+
+        Args:
+            is_over: what the logits of the stop head [B, 1] mean: bool [B, 1].
+        """
+        head, made, taken = self.head, list[torch.Tensor](), list[torch.Tensor]()
+        is_active = torch.ones(len(tape.last), 1, dtype=torch.bool)
+        while is_active.any() and len(made) < most:
+            made.append(head(tape.last).z)
+            taken.append(is_active)
+            tape.extend(made[-1], is_active)
+            if isinstance(head, Atp) and len(made) % STRIDE == 0:
+                is_active = is_active & ~is_over(head.stop(tape.last).squeeze(-1))
+        return torch.cat(made, dim=1), torch.cat(taken, dim=1)
 
     def forward(self, batch: Batch, is_real: torch.Tensor | None = None) -> Pass:
         """Prompt, latent steps and text."""

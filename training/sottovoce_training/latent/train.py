@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
+import json
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -58,6 +59,7 @@ class Run(run.Run[Lesson]):
     ) -> None:
         """Start from the reasoner's weights, or from the run of the same heads at `start`."""
         super().__init__(out, settings)
+        (out / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
         torch.manual_seed(seed)
         self.settings = settings
         self.tokenizer = load_tokenizer(teacher)

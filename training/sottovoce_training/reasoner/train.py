@@ -18,6 +18,7 @@ from .model import new_model
 from .tokenizer import completion_of, load_tokenizer, prompt_of, train_tokenizer
 
 HELD_OUT_PER_FAMILY = 250
+TOKENIZER_PER_FAMILY = 1500
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Run(run.Run[Batch]):
     def _tokenizer(self) -> Any:
         path = self.out / "tokenizer"
         if not path.exists():
-            problems = [p for f in FAMILIES.values() for p in f.problems("train", 0, 1500)]
+            families, num_problems = FAMILIES.values(), TOKENIZER_PER_FAMILY
+            problems = [p for f in families for p in f.problems("train", 0, num_problems)]
             texts = (
                 prompt_of(p.question) + completion_of(p.chain.text, p.answer) for p in problems
             )

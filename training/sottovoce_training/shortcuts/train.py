@@ -149,9 +149,9 @@ def stages(
     common["steps_read"] = "decoder" not in left_out
     common["variant"] = Variant(depth="depth" not in left_out, step="step" not in left_out)
     # Stage 1 goes on from trained weights, stage 2 trains parts that begin at nothing.
-    latent = Settings(num_latent_steps, 5e-4, stage="latent", **common)
+    latent = Settings(num_latent_steps, 1e-3, stage="latent", **common)
     if "stages" in left_out:
-        return [Settings(num_latent_steps, 5e-4, stage="joint", explicit_share=0.5, **common)]
+        return [Settings(num_latent_steps, 1e-3, stage="joint", explicit_share=0.5, **common)]
     # Without the depth shortcut there is none in a text that is thought in words.
     share = 0.0 if "depth" in left_out else 0.5
     shortcut = Settings(

@@ -1,0 +1,1 @@
+"""`make bench-check`: a short run that fails when a ratio is worse than its bar."""

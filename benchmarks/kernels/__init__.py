@@ -1,0 +1,1 @@
+"""The routing kernels against their roof, a pure read of the logits; `python -m benchmarks.kernels`."""

@@ -1,0 +1,1 @@
+"""What soft thinking costs besides the step: memory, replays, traces, metrics, the start."""

@@ -1,0 +1,49 @@
+"""Two things measured in turn, so that what slows the machine slows both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from .rows import append, percentiles
+
+# A stock engine's processes spin for a second after its last step, on the cores of the next run.
+REST_S = 1.5
+Pair = tuple[float, float]
+
+
+def paired(
+    a: Callable[[], float], b: Callable[[], float], rounds: int, rest_s: float = REST_S
+) -> list[Pair]:
+    """Seconds of a and b, run in turn, in alternating order, after one of each that is dropped."""
+
+    def timed(run: Callable[[], float]) -> float:
+        time.sleep(rest_s)
+        return run()
+
+    timed(a), timed(b)
+    pairs = []
+    for i in range(rounds):
+        if i % 2 == 0:
+            x, y = timed(a), timed(b)
+        else:
+            y, x = timed(b), timed(a)
+        pairs.append((x, y))
+    return pairs
+
+
+def ratios(pairs: list[Pair]) -> list[float]:
+    """a / b of every pair."""
+    return [a / b for a, b in pairs]
+
+
+def report(name: str, parameters: dict[str, Any], metric: str, pairs: list[Pair]) -> None:
+    """Append a row of the ratios a / b, with the seconds of both, and print it."""
+    values = ratios(pairs)
+    seconds = [float(f"{median(side):.4g}") for side in zip(*pairs, strict=True)]
+    append(name, parameters, metric, "ratio", values, median_seconds=seconds)
+    p = percentiles(values)
+    about = ", ".join(f"{k}={v}" for k, v in parameters.items())
+    print(f"{name:<22} {metric:<46} {about:<24} {p['p50']:.3f}  [{p['p20']:.3f}, {p['p80']:.3f}]")

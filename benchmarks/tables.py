@@ -1,0 +1,143 @@
+"""Writes the README's tables from the latest rows; `python -m benchmarks.tables`.
+
+A table lies between `<!-- rows: NAME -->` and `<!-- end -->`, and says which commit made its rows.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from .rows import RESULTS
+
+README = Path(__file__).parent / "README.md"
+_BLOCK = re.compile(r"(<!-- rows: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+Row = Mapping[str, Any]
+
+
+def latest(name: str, *keys: str) -> list[Row]:
+    """The newest row for each value of `keys` of a file of results, in the file's order."""
+    path = RESULTS / f"{name}.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    found: dict[str, Row] = {}
+    for row in map(json.loads, lines):
+        key = json.dumps([row[k] for k in keys])
+        found.pop(key, None)
+        found[key] = row
+    return list(found.values())
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Markdown, without its last line break."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
+
+
+def _shape(row: Row) -> list[object]:
+    p = row["parameters"]
+    return [p["rows"], f"{p['vocab']:,}", p["top_n"]]
+
+
+def _bytes() -> str:
+    rows = latest("kernels-bytes", "parameters")
+    ops = ("read", "confidence", "decide", "mix")
+    cells = ([*_shape(r)[1:], *(f"{r[op]:,}" for op in ops), f"{r['over_read']:.3f}"] for r in rows)
+    return table(["vocabulary", "top n", *ops, "step / read"], cells)
+
+
+def _static() -> str:
+    rows = latest("kernels-static", "kernel", "arch", "dtype", "grid")
+    header = ["kernel", "arch", "programs", "registers", "spilled bytes", "shared bytes",
+              "16-byte loads", "lesser loads"]  # fmt: skip
+    cells = (
+        [f"`{r['kernel'].strip('_').removesuffix('_kernel')}`", f"sm_{r['arch']}",
+         " x ".join(map(str, r["grid"])), r["registers"], r["spilled_bytes"], r["shared_bytes"],
+         r["loads_of_16_bytes"], r["lesser_loads"]]
+        for r in rows if r["dtype"] == "torch.bfloat16"
+    )  # fmt: skip
+    return table(header, cells)
+
+
+def _times(name: str) -> str:
+    rows = latest(name, "parameters", "machine")
+    header = ["rows", "vocabulary", "top n", "machine", "step / read [p20, p80]", "read, GB/s"]
+    cells = (
+        [*_shape(r), r["parameters"].get("gpu", r["machine"]["cpu"]),
+         f"{r['p50']:.2f} [{r['p20']:.2f}, {r['p80']:.2f}]", _rate(r)]
+        for r in rows
+    )  # fmt: skip
+    return table(header, cells) if rows else "Not run here."
+
+
+def _rate(row: Row) -> str:
+    p = row["parameters"]
+    size = 4 if p["dtype"] == "float32" else 2
+    return f"{p['rows'] * p['vocab'] * size / row['median_seconds'][1] / 1e9:.1f}"
+
+
+def _measured(*names: str) -> str:
+    """Rows of several files, one below the other, whatever their parameters."""
+    rows = [row for name in names for row in latest(name, "metric", "parameters", "machine")]
+    cells = (
+        [f"{r['name']}: {r['metric']}", ", ".join(f"{k} {v}" for k, v in r["parameters"].items()),
+         r["machine"]["cpu"], f"{_number(r['p50'])} [{_number(r['p20'])}, {_number(r['p80'])}]",
+         r["unit"], r["n"]]
+        for r in rows if "p50" in r
+    )  # fmt: skip
+    found = table(["what", "of", "machine", "median [p20, p80]", "unit", "n"], cells)
+    return found if rows else "Not run yet."
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _memory() -> str:
+    rows = [r for r in latest("ledger", "metric", "parameters") if r["metric"] == "memory"]
+    columns = ["counted_bytes", "bytes_per_position", "resident_bytes_when_made",
+               "resident_bytes_when_full"]  # fmt: skip
+    cells = (
+        [r["parameters"]["requests"], f"{r['parameters']['positions']:,}",
+         *(f"{r[c]:,}" for c in columns)]
+        for r in rows
+    )  # fmt: skip
+    header = ["requests", "positions", *(c.replace("_", " ") for c in columns)]
+    return table(header, cells) if rows else "Not run yet."
+
+
+def _startup() -> str:
+    rows = latest("startup", "parameters", "machine")
+    cells = (
+        [r["parameters"]["model"], r["parameters"]["phase"], r["machine"]["cpu"],
+         f"{r['p50']:.1f} [{r['p20']:.1f}, {r['p80']:.1f}]",
+         f"{sorted(r['cpu_seconds'])[len(r['cpu_seconds']) // 2]:.1f}"]
+        for r in rows
+    )  # fmt: skip
+    found = table(["model", "phase", "machine", "seconds [p20, p80]", "processor seconds"], cells)
+    return found if rows else "Not run yet."
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "kernels-bytes": _bytes,
+    "kernels-static": _static,
+    "kernels-cpu": lambda: _times("kernels-cpu"),
+    "kernels-gpu": lambda: _times("kernels-gpu"),
+    "ledger": _memory,
+    "overheads": lambda: _measured("ledger", "replay", "books", "http"),
+    "startup": _startup,
+    "peers": lambda: _measured("peers"),
+    "sweep": lambda: _measured("sweep"),
+}
+
+
+def rendered(text: str) -> str:
+    """A README with its tables made anew; a name without a table raises KeyError."""
+    return _BLOCK.sub(lambda m: f"{m[1]}{TABLES[m[2]]()}\n{m[3]}", text)
+
+
+if __name__ == "__main__":
+    README.write_text(rendered(README.read_text()))

@@ -1,0 +1,155 @@
+"""The overheads' benchmark: what it measures is what it says, on small sizes and a recorded log."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from benchmarks.engine import Done
+from benchmarks.kernels.batch import Batch, Shape
+from benchmarks.overheads import books, http, ledger, replay, startup
+
+CPU = torch.device("cpu")
+SHAPE = Shape(rows=2, vocab=500, top_n=4, hidden=6, dtype=torch.float32)
+
+# A start's log, cut to the lines that matter and some that do not.
+LOG = """\
+sottovoce: preparing tiny-reasoner
+(APIServer pid=1) INFO [api_utils.py:286] non-default args: {'model_tag': 'm'}
+(EngineCore pid=2) INFO [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: model='m'
+(EngineCore pid=2) INFO [model_runner.py:392] Loading model from scratch...
+(EngineCore pid=2) INFO [model_runner.py:424] Model loading took 0.11 GiB memory and 2.4 seconds
+(EngineCore pid=2) INFO [model_runner.py:16] Warming up done.
+(EngineCore pid=2) INFO [core.py:402] init engine (profile, create kv cache, warmup model) took 8.1 s
+(APIServer pid=1) INFO [launcher.py:186] Available routes are:
+""".splitlines()
+
+
+def test_a_ledger_takes_what_it_counts_and_pages_only_as_they_are_written() -> None:
+    found = ledger.memory(requests=16, positions=8192)
+    assert found["bytes_per_position"] == ledger.TOP_N * 8 + 4 + 24
+    assert found["counted_bytes"] >= 16 * 8192 * found["bytes_per_position"]
+    assert found["resident_bytes_when_made"] < found["counted_bytes"] / 10
+    assert found["resident_bytes_when_full"] == pytest.approx(found["counted_bytes"], rel=0.1)
+
+
+def test_a_step_goes_where_it_is_sent() -> None:
+    batch = Batch(SHAPE, 1, CPU, context=20)
+    batch.go_to(17)
+    batch.step(0)
+    assert batch.ledger.counts.nonzero().tolist() == [[0, 18], [1, 18]]
+    assert not batch.embeds.eq(0).any()
+
+
+def test_a_replay_mixes_every_position() -> None:
+    batch, out = Batch(SHAPE, 1, CPU, context=20), torch.full((20, 6), torch.nan)
+    batch.fill_ledger()
+    batch.replay(out)
+    ids = batch.ledger.ids[0].view(20, 4)
+    torch.testing.assert_close(out, batch.table[ids].mean(1))
+
+
+def test_books_are_kept_of_every_step() -> None:
+    found = books.cpu_us_per_step(2)
+    assert {name: len(values) for name, values in found.items()} == {
+        "watch": 2, "watch and trace": 2, "enter": 2
+    }  # fmt: skip
+    assert min(found["watch and trace"]) > min(found["watch"]) > 0
+    outputs = books._outputs()
+    assert len(books._trace(outputs).choices[0].steps) == 1000
+    assert books._trace(outputs).choices[0].shown == 1000
+
+
+def test_phases_end_with_their_lines() -> None:
+    times = iter([(2.0, 2.0), (5.0, 4.0), (6.0, 4.5), (9.0, 9.0), (10.0, 9.5), (11.0, 10.0)])
+    ends = list(startup.marks(LOG, lambda: next(times)))
+    found = startup.phases([*ends, (startup.LAST_PHASE, (12.0, 11.0))])
+    assert [dataclasses.astuple(phase) for phase in found] == [
+        ("imports, arguments", 2.0, 2.0),
+        ("engine process, its imports", 3.0, 2.0),
+        ("worker", 1.0, 0.5),
+        ("model", 3.0, 4.5),
+        # "model state" has no line here, and falls to the next.
+        ("compilation or its cache, warm-up", 1.0, 0.5),
+        ("KV cache, kernels", 1.0, 0.5),
+        ("HTTP", 1.0, 1.0),
+    ]
+
+
+def test_the_clock_reads_children_that_have_ended() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import subprocess, sys; "
+        "p = subprocess.Popen([sys.executable, '-c', 'sum(range(10**7)); input()'], stdin=-1);"
+        "input(); p.communicate(b'x'); print('gone', flush=True); input()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        clock = startup._Clock(process.pid)
+        while (before := clock.read()[1]) < 0.2:
+            pass
+        print("x", file=process.stdin, flush=True)
+        process.stdout.readline()
+        assert clock.read()[1] >= before
+        print("x", file=process.stdin, flush=True)
+
+
+class _Crowd:
+    """Stands in for an engine."""
+
+    preempts = True
+
+    def __init__(self, *_: Any, **options: Any) -> None:
+        assert not options["disable_log_stats"]
+
+    def measure(self, prompt: str, lengths: list[int], sampling: Any) -> Done:
+        return Done(1.5 if "extra_args" in sampling else 1.0, 3 if self.preempts else 0)
+
+    def close(self) -> None: ...
+
+
+def test_a_crowded_engine_must_preempt(monkeypatch: pytest.MonkeyPatch) -> None:
+    rows: list[Any] = []
+    monkeypatch.setattr(replay, "Engine", _Crowd)
+    monkeypatch.setattr(replay, "report", lambda *row: rows.append(row))
+    replay.bench_engine("m", "float32", 2)
+    ((_, about, _, pairs),) = rows
+    assert about["preemptions"] == {"latent": 9, "explicit": 9}
+    assert pairs == [(1.5, 1.0)] * 2
+    monkeypatch.setattr(_Crowd, "preempts", False)
+    with pytest.raises(RuntimeError, match="nothing was preempted"):
+        replay.bench_engine("m", "float32", 2)
+
+
+def test_being_scraped_lasts_as_long_as_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+    from threading import Event, Thread
+
+    seen, twice = list[str](), Event()
+
+    class Metrics(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(self.path)
+            if len(seen) == 2:
+                twice.set()
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None: ...
+
+    monkeypatch.setattr(http, "_SCRAPE_S", 0.01)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Metrics) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        with http._scraped(f"http://127.0.0.1:{server.server_port}"):
+            assert twice.wait(30)
+        count = len(seen)
+        server.shutdown()
+    assert set(seen) == {"/metrics"}
+    assert len(seen) == count
