@@ -9,7 +9,7 @@ import pytest
 from e2e.compare import prompt_of
 from e2e.engine import Engine, Engines, Prompt, Result
 from e2e.request import Request
-from e2e.shortcut_models import Shortcut, llama, qwen2, qwen3
+from e2e.shortcut_models import Shortcut, llama, qwen2
 from e2e.shortcut_runs import Asked, follow, skips
 from e2e.steps import routes_of
 from sottovoce_training.shortcuts.modules import Variant
@@ -18,9 +18,9 @@ OPTIONS: dict[str, Any] = {"max_logprobs": -1}
 QUESTION = "Why is the sky blue?"
 
 
-@pytest.fixture(scope="module", params=[llama, qwen3], ids=["llama", "qwen3"])
-def model(request: Any, tmp_path_factory: pytest.TempPathFactory) -> Shortcut:
-    return request.param(tmp_path_factory.mktemp("shortcuts"))
+@pytest.fixture(scope="module", params=["shortcut_llama", "shortcut_qwen3"])
+def model(request: Any) -> Shortcut:
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture
