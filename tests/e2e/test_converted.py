@@ -29,10 +29,11 @@ LAYERS = {"hidden": "1", "out": "3", "norm": "ln"}
 class Converted(Latent):
     """The directory, held to the model that it was made from, its adapters beside it."""
 
-    def __init__(self, path: Path, original: Any) -> None:
+    def __init__(self, path: Path, original: Any, head: dict[str, torch.Tensor]) -> None:
         super().__init__(path, "codi")
         self.end = self.tokenizer.convert_tokens_to_ids(END)
-        self.__dict__["_model"] = original  # what would be read from the directory
+        # What would be read from the directory.
+        self.__dict__ |= {"_model": original, "_weights": head}
 
 
 @pytest.fixture(scope="module")
@@ -53,12 +54,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Converted:
                 original.get_submodule(name.partition(".lora_A.")[0]).weight -= (
                     SCALE * (up @ down).T
                 )
-    for name, tensor in load_file(base / "latent" / "head.safetensors").items():
+    head = load_file(base / "latent" / "head.safetensors")
+    for name, tensor in head.items():
         _, layer, kind = name.split(".")
         tensors[f"prj.{LAYERS[layer]}.{kind}"] = tensor
     source, target = save(tensors, root / "source"), root / "target"
     main([str(source), str(target), "--base", str(base), "--steps", "4"])
-    return Converted(target, adapted(original, adapters))
+    return Converted(target, adapted(original, adapters), head)
 
 
 def test_a_converted_model_is_the_references(engines: Engines, model: Converted) -> None:
