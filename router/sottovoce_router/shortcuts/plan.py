@@ -133,8 +133,6 @@ def _routes(rows: _Rows, slots: ShortcutSlots, device: torch.device) -> Routes |
     )
 
 
-
-
 def plan_step(
     batch: InputBatch, slots: ShortcutSlots, latents: LatentSlots, whole: Attention
 ) -> Plan | None:
