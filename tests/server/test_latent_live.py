@@ -87,9 +87,8 @@ def test_metrics_count_them(trained: Server) -> None:
     ask(trained, latent={"steps": 1})
     with trained.http() as client:
         lines = client.get("/metrics").text.splitlines()
-    counted = {
-        line.rsplit(" ", 1)[0]: float(line.rsplit(" ", 1)[1]) for line in lines if " " in line
-    }
+    pairs = [line.rsplit(" ", 1) for line in lines if not line.startswith("#")]
+    counted = {name: float(value) for name, value in pairs}
     requests = 'sottovoce_requests_total{mode="latent",outcome="ok",policy="atp"}'
     assert counted[requests] >= 1
     assert counted['sottovoce_steps_total{kind="latent"}'] >= 1
