@@ -113,7 +113,7 @@ def test_a_choice_holds_the_ledger_while_it_lives() -> None:
     counts = tally(num_per_prompt=4, hold=told.append)
 
     def begins(index: int, finish_reason: str | None = None) -> Any:
-        done = completion(index, [11, 12], [None, "soft"], finish_reason)
+        done = completion(index, [11], [None], finish_reason)
         done.routing[0] = done.routing[0]._replace(takes_slot=True)
         return output("chatcmpl-a", done)
 
