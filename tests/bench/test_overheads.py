@@ -21,6 +21,7 @@ sottovoce: preparing tiny-reasoner
 (EngineCore pid=2) INFO [core.py:133] Initializing a V1 LLM engine (v0.32.0) with config: model='m'
 (EngineCore pid=2) INFO [model_runner.py:392] Loading model from scratch...
 (EngineCore pid=2) INFO [model_runner.py:424] Model loading took 0.11 GiB memory and 2.4 seconds
+(EngineCore pid=2) INFO [model_runner.py:424] Model loading took 0.01 GiB memory and 0.1 seconds
 (EngineCore pid=2) INFO [model_runner.py:16] Warming up done.
 (EngineCore pid=2) INFO [core.py:402] init engine (profile, create kv cache, warmup model) took 8.1 s
 (APIServer pid=1) INFO [launcher.py:186] Available routes are:
