@@ -112,7 +112,7 @@ def test_ablations_leave_out_what_they_name() -> None:
     assert (joint.stage, joint.variant) == ("joint", Variant(depth=False))
     assert {s.variant for s in stages(["step"], 7, 5)} == {Variant(step=False)}
     shares = [[s.explicit_share for s in stages(left_out, 7, 5)] for left_out in ([], ["depth"])]
-    assert shares == [[0.1, 0.5], [0.1, 0.0]]
+    assert shares == [[0.2, 0.5], [0.2, 0.0]]
     assert [s.steps_read for s in both + stages(["decoder"], 7, 5)] == [True, True, False, False]
 
 
