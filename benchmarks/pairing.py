@@ -39,11 +39,13 @@ def ratios(pairs: list[Pair]) -> list[float]:
     return [a / b for a, b in pairs]
 
 
-def report(name: str, parameters: dict[str, Any], metric: str, pairs: list[Pair]) -> None:
-    """Append a row of the ratios a / b, with the seconds of both, and print it."""
+def report(
+    name: str, parameters: dict[str, Any], metric: str, pairs: list[Pair], **also: Any
+) -> None:
+    """Append a row of the ratios a / b, with the seconds of both and what `also` says; print it."""
     values = ratios(pairs)
     seconds = [float(f"{median(side):.4g}") for side in zip(*pairs, strict=True)]
-    append(name, parameters, metric, "ratio", values, median_seconds=seconds)
+    append(name, parameters, metric, "ratio", values, median_seconds=seconds, **also)
     p = percentiles(values)
     about = ", ".join(f"{k}={v}" for k, v in parameters.items())
     print(f"{name:<22} {metric:<46} {about:<24} {p['p50']:.3f}  [{p['p20']:.3f}, {p['p80']:.3f}]")

@@ -1,6 +1,6 @@
 """Writes the README's tables from the latest rows; `python -m benchmarks.tables`.
 
-A table lies between `<!-- rows: NAME -->` and `<!-- end -->`, and says which commit made its rows.
+A table lies between `<!-- rows: NAME -->` and `<!-- end -->`; a row says which commit made it.
 """
 
 from __future__ import annotations

@@ -61,7 +61,9 @@ def count_resources() -> None:
 def _caches(device: str) -> int:
     if device == "gpu":
         return int(torch.cuda.get_device_properties(0).L2_cache_size)
-    return os.sysconf(_L3) if _L3 in os.sysconf_names else 32 << 20
+    # Virtual machines often do not say, in one way or another.
+    found = os.sysconf(_L3) if _L3 in os.sysconf_names else 0
+    return found if found > 0 else 32 << 20
 
 
 def measure(shape: Shape, device: str, rounds: int) -> None:

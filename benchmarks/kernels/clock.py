@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 
 _MIN_S = 0.05  # that a CPU's sample lasts
-_MAX_COPIES, _MAX_BYTES = 1024, 1 << 30
+_MAX_COPIES, _MAX_BYTES = 8192, 1 << 30
 
 Call = Callable[[int], object]  # of a copy's number
 Clock = Callable[[Call, int], float]
@@ -17,7 +17,7 @@ Clock = Callable[[Call, int], float]
 def num_copies(num_bytes: int, cache_bytes: int) -> int:
     """Copies that together are four times what a cache holds, so that a turn finds none of it there.
 
-    No more than 1,024, and no more than fit in 1 GiB.
+    No more than 8,192, and no more than fit in 1 GiB.
     """
     wanted = -(-4 * cache_bytes // num_bytes)
     return max(min(wanted, _MAX_COPIES, _MAX_BYTES // num_bytes), 1)

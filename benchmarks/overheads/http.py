@@ -47,16 +47,17 @@ def _scraped(base: str) -> Iterator[None]:
 
     def scrape() -> None:
         with httpx.Client(base_url=base, timeout=60.0) as client:
+            client.get("/metrics").raise_for_status()
             while not done.wait(_SCRAPE_S):
                 client.get("/metrics").raise_for_status()
 
-    thread = threading.Thread(target=scrape)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    with ThreadPoolExecutor(1) as pool:
+        reader = pool.submit(scrape)
+        try:
+            yield
+        finally:
+            done.set()
+        reader.result()  # raises what went wrong there
 
 
 def bench(model: str, concurrent: int, steps: int, rounds: int) -> None:

@@ -121,8 +121,10 @@ def bench(model: str, rounds: int) -> None:
     print("a first start warms the caches", flush=True)
     start(model)
     starts = [start(model) for _ in range(rounds)]
-    for i, phase in enumerate(starts[0]):
-        _row(model, phase.name, [found[i] for found in starts])
+    for phases in zip(*starts, strict=True):
+        if len({phase.name for phase in phases}) > 1:
+            raise RuntimeError(f"starts had other phases: {[phase.name for phase in phases]}")
+        _row(model, phases[0].name, list(phases))
     _row(model, "all", [
         Phase("all", sum(p.seconds for p in found), sum(p.cpu_seconds for p in found))
         for found in starts

@@ -7,6 +7,7 @@ loop does: as many sequences as `max_num_seqs` in one batch, each refilled when 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -37,7 +38,7 @@ class Llama:
         self._model = llama.LlamaModel(path, llama.LlamaModelParams())
         params = llama.LlamaContextParams()
         params.n_ctx, params.n_seq_max, params.n_batch = max_tokens, max_num_seqs, 2048
-        params.kv_unified = True
+        params.n_threads = params.n_threads_batch = len(os.sched_getaffinity(0))
         self._context = llama.LlamaContext(self._model, params)
         self._batch = llama.LlamaBatch(n_tokens=2048, embd=0, n_seq_max=max_num_seqs)
         self._num_seqs = max_num_seqs

@@ -69,6 +69,13 @@ def _pairs(
     )
 
 
+def _prompt(num_tokens: int) -> str:
+    """About so many tokens."""
+    longer = PROMPT.replace("blue.", "blue" + _WORD * (num_tokens - 40) + ".")
+    assert longer != PROMPT
+    return longer
+
+
 def _curve(
     axis: str, values: Sequence[int], dtype: str, steps: int, rounds: int
 ) -> Iterator[tuple[int, int, list[Pair]]]:
@@ -84,7 +91,7 @@ def _curve(
     engine = Engine("sottovoce", str(smollm2_path()), dtype=dtype, **options)
     for value in values:
         batch = value if axis == "batch" else 1 if axis == "context" else _BATCH
-        prompt = PROMPT.replace("?", _WORD * (value - 40) + "?") if axis == "context" else PROMPT
+        prompt = _prompt(value) if axis == "context" else PROMPT
         top_n = value if axis == "top_n" else 10
         yield value, batch, _pairs(engine, prompt, batch, steps, top_n, rounds)
     engine.close()

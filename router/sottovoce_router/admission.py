@@ -11,6 +11,7 @@ from .params import BUDGET_KEY, REQUEST_KEYS, STAMP, RoutingParams, parse
 from .values import integer
 
 _NO_STEPS = {"steps": 0, "placeholder": 0}
+_MAX_SEED = 2**63 - 1
 
 
 def admit(request: Any, capabilities: Capabilities) -> None:
@@ -26,6 +27,7 @@ def admit(request: Any, capabilities: Capabilities) -> None:
     sampling = request.sampling_params
     if sampling is None:
         return
+    _check_seed(sampling)
     extra = sampling.extra_args or {}
     # A client must not be able to write the stamp itself.
     if STAMP in extra or BUDGET_KEY in extra:
@@ -41,6 +43,13 @@ def admit(request: Any, capabilities: Capabilities) -> None:
         return
     rest = {key: value for key, value in extra.items() if key not in REQUEST_KEYS}
     sampling.extra_args = {**rest, STAMP: _stamp(request, params, capabilities)}
+
+
+def _check_seed(sampling: Any) -> None:
+    """vLLM adds a choice's index to the seed, and its worker dies of more than 64 bits."""
+    if sampling.seed is not None and sampling.seed + sampling.n - 1 > _MAX_SEED:
+        remedy = f"and its {sampling.n} choices pass {_MAX_SEED}; lower it"
+        raise InvalidValueError("seed", sampling.seed, remedy)
 
 
 def _stamp(request: Any, params: RoutingParams, capabilities: Capabilities) -> dict[str, Any]:

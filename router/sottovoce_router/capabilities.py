@@ -75,7 +75,9 @@ def _placeholders(config: VllmConfig) -> tuple[int, ...]:
 
     markers = marker_ids(config)
     assert markers is not None
-    return placeholders_in(cached_tokenizer_from_config(config.model_config), markers)
+    found = placeholders_in(cached_tokenizer_from_config(config.model_config), markers)
+    # A tokenizer may have tokens that the model was never given rows for.
+    return tuple(i for i in found if i < config.model_config.get_vocab_size())
 
 
 def ledger_rows(config: VllmConfig) -> int:

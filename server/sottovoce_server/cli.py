@@ -106,6 +106,7 @@ def prepare(argv: list[str]) -> argparse.Namespace:
     try:
         settings = ServerSettings.from_args(args)
         _find_routing_defaults(args)
+        _apply_reasoning_markers(args, settings)
     except ValueError as error:
         sys.exit(f"sottovoce: {error}")
     args.middleware = [*args.middleware, GATEWAY]
@@ -114,7 +115,6 @@ def prepare(argv: list[str]) -> argparse.Namespace:
     args.shutdown_timeout = args.shutdown_timeout or settings.drain_timeout_s + _STOP_GRACE_S
     args.dtype = cpu_dtype(args.dtype)
     _hand_to_plugin(args, settings)
-    _apply_reasoning_markers(args, settings)
     validate_parsed_serve_args(args)
     return args  # type: ignore[no-any-return]
 

@@ -74,7 +74,7 @@ def test_the_roof_reads_every_value(
 
 def test_copies_outgrow_the_cache_within_limits() -> None:
     assert clock.num_copies(10, 100) == 40
-    assert clock.num_copies(1, 1 << 30) == 1024
+    assert clock.num_copies(128 << 10, 256 << 20) == 8192
     assert clock.num_copies(300 << 20, 1 << 30) == 3
     assert clock.num_copies(1 << 31, 1 << 20) == 1
 

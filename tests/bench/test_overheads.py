@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import httpx
 import pytest
 import torch
 from benchmarks.engine import Done
@@ -119,10 +120,10 @@ class _Crowd:
 def test_a_crowded_engine_must_preempt(monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[Any] = []
     monkeypatch.setattr(replay, "Engine", _Crowd)
-    monkeypatch.setattr(replay, "report", lambda *row: rows.append(row))
+    monkeypatch.setattr(replay, "report", lambda *row, **also: rows.append((*row, also)))
     replay.bench_engine("m", "float32", 2)
-    ((_, about, _, pairs),) = rows
-    assert about["preemptions"] == {"latent": 9, "explicit": 9}
+    ((_, _, _, pairs, also),) = rows
+    assert also["preemptions"] == {"latent": 9, "explicit": 9}
     assert pairs == [(1.5, 1.0)] * 2
     monkeypatch.setattr(_Crowd, "preempts", False)
     with pytest.raises(RuntimeError, match="nothing was preempted"):
@@ -154,3 +155,5 @@ def test_being_scraped_lasts_as_long_as_the_run(monkeypatch: pytest.MonkeyPatch)
         server.shutdown()
     assert set(seen) == {"/metrics"}
     assert len(seen) == count
+    with pytest.raises(httpx.ConnectError), http._scraped("http://127.0.0.1:9"):
+        pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import sys
 from collections import Counter
@@ -145,17 +146,23 @@ def test_slopes_are_powers() -> None:
 
 
 class _Engine:
-    """Stands in for an engine: a step of an explicit request takes 1 ms, plus one for every 8."""
+    """Stands in for an engine: a step of an explicit request takes 1 ms, plus one for every 8.
+
+    Those of other kinds than ours take three times as long.
+    """
 
     started: ClassVar[list[tuple[str, str]]] = []
+    asked: ClassVar[list[tuple[str, str, list[int], Any]]] = []
 
     def __init__(self, kind: str, model: str, **options: Any) -> None:
+        self._kind = kind
         self.started.append((kind, model))
 
     def run(self, prompt: str, lengths: list[int], sampling: Any) -> float:
+        self.asked.append((self._kind, prompt, lengths, sampling))
         seconds = 1e-3 * max(lengths) * (1 + len(lengths) / 8)
         top_n: int = sampling.get("extra_args", {}).get("routing", {}).get("top_n", 0)
-        return seconds * (1 + top_n / 100)
+        return seconds * (1 + top_n / 100) * (1 if self._kind == "sottovoce" else 3)
 
     def close(self) -> None: ...
 
@@ -175,6 +182,18 @@ def test_a_curve_has_a_row_a_point_and_its_slopes(monkeypatch: pytest.MonkeyPatc
     assert flat == pytest.approx(0.0)
 
 
+def test_a_context_grows_by_its_prompt(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "Engine", _Engine)
+    monkeypatch.setattr(sweep, "smollm2_path", lambda: Path("m"))
+    for name in ("report", "append"):
+        monkeypatch.setattr(sweep, name, lambda *row, **also: None)
+    _Engine.asked.clear()
+    sweep.bench("context", [128, 512, 2048], "float32", 8, 1)
+    lengths = {len(prompt.split()): None for _, prompt, *_ in _Engine.asked}
+    assert list(lengths) == sorted(lengths)
+    assert [later - sooner for sooner, later in itertools.pairwise(lengths)] == [384, 1536]
+
+
 def test_every_peer_gets_the_same_load(monkeypatch: pytest.MonkeyPatch) -> None:
     rows: list[Any] = []
     monkeypatch.setattr(peers, "Engine", _Engine)
@@ -183,12 +202,19 @@ def test_every_peer_gets_the_same_load(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peers, "REST_S", 0.0)
     monkeypatch.setattr(peers, "report", lambda *row: rows.append(row))
     _Engine.started.clear()
+    _Engine.asked.clear()
     sizes = ["--rounds", "1", "--requests", "3", "--steps", "16"]
     peers.main(["v1", "mrv2", "llama.cpp", *sizes])
     assert _Engine.started == [
         ("sottovoce", "smollm2_path"), ("v1", "smollm2_path"), ("mrv2", "smollm2_path"),
         ("llama.cpp", "smollm2_gguf"),
     ]  # fmt: skip
+    for kind in ("v1", "mrv2", "llama.cpp"):
+        theirs = [asked[1:] for asked in _Engine.asked if asked[0] == kind]
+        assert [asked[1:] for asked in _Engine.asked if asked[0] == "sottovoce"].count(
+            theirs[0]
+        ) == 3 * theirs.count(theirs[0])
+    assert {round(a / b, 9) for row in rows for a, b in row[3]} == {3.0}, "theirs over ours"
     assert [row[1]["peer"] for row in rows[::2]] == ["v1", "mrv2", "llama.cpp, Q4_1"]
     assert {row[2].split(", ")[1] for row in rows} == {"equal lengths", "spread lengths"}
     equal, spread = peers.loads(32, 64).values()

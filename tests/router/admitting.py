@@ -71,7 +71,8 @@ class Sampling:
     structured_outputs: Any = None
     temperature: float = 0.6
     thinking_token_budget: int | None = None
-    structured_outputs: Any = None
+    seed: int | None = None
+    n: int = 1
 
 
 def request(sampling: Any, embeds: Any = None, last: int = 7) -> Any:

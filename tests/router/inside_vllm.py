@@ -143,7 +143,7 @@ def check_admission_refuses_as_vllm_does() -> None:
     """A refusal names its key, and reaches the client as a bad request."""
     from vllm.exceptions import VLLMValidationError
 
-    sampling = SimpleNamespace(extra_args={"reasoning_mode": "x"})
+    sampling = SimpleNamespace(extra_args={"reasoning_mode": "x"}, seed=None)
     request = SimpleNamespace(sampling_params=sampling, prompt_embeds=None)
     owner: Any = type("InputProcessor", (), {"process_inputs": lambda self: request})
     module: Any = SimpleNamespace(InputProcessor=owner)

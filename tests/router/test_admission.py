@@ -242,3 +242,14 @@ def test_a_thinking_budget_among_the_extra_arguments(extra: dict[str, Any]) -> N
             admitted({**extra, BUDGET_KEY: wrong})
     with pytest.raises(InvalidValueError, match=f"{BUDGET_KEY}: 7 needs a model with reasoning"):
         admitted({**extra, BUDGET_KEY: 7}, dataclasses.replace(SOFT, num_end_tokens=0))
+
+
+@pytest.mark.parametrize("extra", [None, {"reasoning_mode": "latent"}])
+def test_a_seed_must_leave_room_for_its_choices(extra: dict[str, Any] | None) -> None:
+    """vLLM's worker would die of the second choice's seed, in any mode."""
+    last = 2**63 - 1
+    admitted(extra, seed=last)
+    admitted(extra, seed=last - 1, n=2)
+    with pytest.raises(InvalidValueError, match="seed") as caught:
+        admitted(extra, seed=last, n=2)
+    assert str(last) in str(caught.value)

@@ -47,6 +47,11 @@ def test_a_thinking_budget_bounds_the_steps(budget: int | None, steps: int) -> N
     assert latent_of(admitted(thinking_token_budget=budget))["steps"] == steps
 
 
+def test_what_a_budget_takes_away_needs_no_room() -> None:
+    assert latent_of(admitted(thinking_token_budget=0, max_tokens=1))["steps"] == 0
+    assert latent_of(admitted(thinking_token_budget=0, all_stop_token_ids={0, 1}))["steps"] == 0
+
+
 def test_a_budget_counts_what_the_prompt_has_thought() -> None:
     sampling = admitted(prompt=[7, START, 7, 7], thinking_token_budget=5)
     assert latent_of(sampling)["steps"] == 3

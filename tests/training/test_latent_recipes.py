@@ -225,10 +225,14 @@ def test_a_run_logs_and_resumes(
         )
         return train.Run(tmp_path / "run", settings, 0, teacher)
 
-    run(2).train()
+    first = run(3)
+    first.train()
     again = run(3)
-    assert again.step == 2
-    again.train()
+    assert again.step == 3
+    for name, weight in first.model.state_dict().items():
+        assert torch.equal(again.model.state_dict()[name], weight), name
+    with pytest.raises(ValueError, match=r"has \{'num_steps': 3\}; give them, or another --out"):
+        run(4)
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     (evaluated,) = [row for row in log if "accuracy" in row]
     assert evaluated["step"] == 2

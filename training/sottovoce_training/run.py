@@ -7,7 +7,7 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -88,6 +88,20 @@ class Run(ABC, Generic[Batch]):
     @abstractmethod
     def _evaluate(self) -> float:
         """Log how the model does on validation problems; the share answered."""
+
+    def _agree(self) -> None:
+        """Write the settings down, which a run that goes on must have been started with.
+
+        Raises:
+            ValueError: if it was started with others.
+        """
+        path, mine = self.out / "settings.json", asdict(self.schedule)
+        if (self.out / "checkpoint.pt").exists() and path.exists():
+            theirs = json.loads(path.read_text())
+            differing = {k: theirs.get(k) for k in mine if theirs.get(k) != mine[k]}
+            if differing:
+                raise ValueError(f"{path}: has {differing}; give them, or another --out")
+        path.write_text(json.dumps(mine, indent=2) + "\n")
 
     def _resume(self) -> None:
         path = self.out / "checkpoint.pt"

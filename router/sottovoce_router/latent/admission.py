@@ -42,6 +42,8 @@ def plan_steps(request: Any, owner: str, steps: int, capabilities: Capabilities)
     budget = request.sampling_params.thinking_token_budget
     if budget is not None and budget >= 0:
         steps = min(steps, max(budget - count_thought(prompt, markers), 0))
+        if not steps:
+            return {"steps": 0, "placeholder": 0}
     _check_room(request, key, steps, capabilities)
     stops = request.sampling_params.all_stop_token_ids
     found = next((i for i in capabilities.placeholders if i not in stops), None)

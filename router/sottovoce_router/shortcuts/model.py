@@ -44,6 +44,11 @@ def _check(vllm_config: Any, manifest: Manifest, layers: Any) -> None:
     compilation, config = vllm_config.compilation_config, vllm_config.model_config.hf_config
     if compilation.mode != CompilationMode.NONE or compilation.cudagraph_mode != CUDAGraphMode.NONE:
         raise PluginError("shortcuts run uncompiled, without CUDA graphs; add --enforce-eager")
+    if vllm_config.model_config.enable_prompt_embeds:
+        raise PluginError(
+            "shortcuts embed their own requests, so --enable-prompt-embeds is not served with them; "
+            """leave it out, or start with --additional-config '{"sottovoce": {"shortcuts": false}}'"""
+        )
     found = config.num_hidden_layers, config.hidden_size
     if found != (manifest.num_layers, manifest.width):
         raise PluginError(
@@ -51,10 +56,11 @@ def _check(vllm_config: Any, manifest: Manifest, layers: Any) -> None:
             f"{manifest.width}, but the model has {found[0]} of {found[1]}; export them anew"
         )
     backend = layers[0].self_attn.attn.attn_backend
-    if backend.forward_includes_kv_cache_update:
+    # FlashInfer plans in buffers of its own: a part's plan would overwrite the whole batch's.
+    if backend.forward_includes_kv_cache_update or backend.get_name() == "FLASHINFER":
         raise PluginError(
-            f"{backend.get_name()} cannot write keys and values of rows that do not attend, as "
-            "shortcuts need; choose another --attention-backend, such as TRITON_ATTN"
+            f"{backend.get_name()} cannot attend for some rows and write keys and values of others, "
+            "as shortcuts need; choose another --attention-backend, such as TRITON_ATTN"
         )
 
 

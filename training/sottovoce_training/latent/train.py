@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -59,9 +58,9 @@ class Run(run.Run[Lesson]):
     ) -> None:
         """Start from the reasoner's weights, or from the run of the same heads at `start`."""
         super().__init__(out, settings)
-        (out / "settings.json").write_text(json.dumps(asdict(settings), indent=2) + "\n")
         torch.manual_seed(seed)
         self.settings = settings
+        self._agree()
         self.tokenizer = load_tokenizer(teacher)
         model = read_model(teacher)
         decoder = None if settings.method in ("codi", "coconut") else StepDecoder(model)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,15 +102,6 @@ class Run(run.Run[Lesson]):
         if start is not None:
             student.load(start)
         return student
-
-    def _agree(self) -> None:
-        path, mine = self.out / "settings.json", asdict(self.settings)
-        if (self.out / "checkpoint.pt").exists():
-            theirs = json.loads(path.read_text())
-            differing = {k: theirs.get(k) for k in mine if theirs.get(k) != mine[k]}
-            if differing:
-                raise ValueError(f"{path}: has {differing}; give them, or another --out")
-        path.write_text(json.dumps(mine, indent=2) + "\n")
 
     def _losses(self, batch: Lesson) -> Losses:
         settings = self.settings
