@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any
 
@@ -12,26 +12,30 @@ from .rows import append, percentiles
 # A stock engine's processes spin for a second after its last step, on the cores of the next run.
 REST_S = 1.5
 Pair = tuple[float, float]
+Run = Callable[[], float]
 
 
-def paired(
-    a: Callable[[], float], b: Callable[[], float], rounds: int, rest_s: float = REST_S
-) -> list[Pair]:
-    """Seconds of a and b, run in turn, in alternating order, after one of each that is dropped."""
+def alternated(a: Sequence[Run], b: Sequence[Run], rest_s: float = 0.0) -> list[Pair]:
+    """Seconds of a[i] and b[i], in alternating order, after one of each that is dropped."""
 
-    def timed(run: Callable[[], float]) -> float:
+    def timed(run: Run) -> float:
         time.sleep(rest_s)
         return run()
 
-    timed(a), timed(b)
+    timed(a[0]), timed(b[0])
     pairs = []
-    for i in range(rounds):
+    for i, (first, second) in enumerate(zip(a, b, strict=True)):
         if i % 2 == 0:
-            x, y = timed(a), timed(b)
+            x, y = timed(first), timed(second)
         else:
-            y, x = timed(b), timed(a)
+            y, x = timed(second), timed(first)
         pairs.append((x, y))
     return pairs
+
+
+def paired(a: Run, b: Run, rounds: int, rest_s: float = REST_S) -> list[Pair]:
+    """Seconds of a and b, run in turn, in alternating order, after one of each that is dropped."""
+    return alternated([a] * rounds, [b] * rounds, rest_s)
 
 
 def ratios(pairs: list[Pair]) -> list[float]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
@@ -22,11 +22,11 @@ from sottovoce_training.reasoner.evaluate import validation_problems
 from sottovoce_training.reasoner.tokenizer import END_THINK, load_tokenizer, prompt_of
 
 from .engine import Answer, Engine
+from .pairing import Pair, alternated, paired
 from .quality.arms import parse_arm
 from .quality.statistics import Estimate, mcnemar, mean_difference, mean_saving
 from .rows import RESULTS, append, percentiles, write
 
-Pair = tuple[float, float]
 NAME, BASE = "shortcuts", "explicit"
 CONCURRENT = 16
 MAX_TOKENS = 512
@@ -121,10 +121,10 @@ class Bench:
 
     def throughput(self, arm: str, rounds: int) -> None:
         """Answers a second over those of `explicit`, as many at a time as the engine takes."""
-        pairs = alternated(
-            [lambda: self._ask(BASE, self.prompts)[0]] * rounds,
-            [lambda: self._ask(arm, self.prompts)[0]] * rounds,
-        )
+        pairs = paired(
+            lambda: self._ask(BASE, self.prompts)[0], lambda: self._ask(arm, self.prompts)[0],
+            rounds, rest_s=0.0,
+        )  # fmt: skip
         about = {"arm": arm, "against": BASE, "concurrent": CONCURRENT}
         self._ratio(about, "answers per second", pairs)
 
@@ -136,9 +136,11 @@ class Bench:
             executions = self._num_layers * sum(len(a.token_ids) - 1 for a in answers)
             share = sum(a.num_skipped for a in answers) / executions
             for against in ("shortcuts@0+depth@off", BASE):
-                pairs = alternated(
-                    [lambda: self._steps(arm, size, steps)[0]] * rounds,  # noqa: B023 - called at once
-                    [lambda: self._steps(against, size, steps)[0]] * rounds,  # noqa: B023
+                pairs = paired(
+                    lambda: self._steps(arm, size, steps)[0],  # noqa: B023 - called at once
+                    lambda: self._steps(against, size, steps)[0],  # noqa: B023
+                    rounds,
+                    rest_s=0.0,
                 )
                 about = {"arm": arm, "against": against, "concurrent": size, "steps": steps}
                 self._ratio(about, "step time", pairs, skipped_share=round(share, 4))
@@ -162,19 +164,6 @@ class Bench:
         row = {"name": NAME, "parameters": parameters, "metric": metric, "unit": unit}
         write(NAME, {**row, **value, "n": len(self.problems)})
         _show(about, metric, value)
-
-
-def alternated(a: Sequence[Callable[[], float]], b: Sequence[Callable[[], float]]) -> list[Pair]:
-    """Seconds of a[i] and b[i], in alternating order, after one of each that is dropped."""
-    a[0](), b[0]()
-    pairs = []
-    for i, (first, second) in enumerate(zip(a, b, strict=True)):
-        if i % 2 == 0:
-            x, y = first(), second()
-        else:
-            y, x = second(), first()
-        pairs.append((x, y))
-    return pairs
 
 
 def _show(about: Mapping[str, Any], metric: str, value: Mapping[str, float]) -> None:

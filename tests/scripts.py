@@ -11,6 +11,8 @@ import json
 import os
 import subprocess
 import sys
+import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,19 @@ _PATH = ":".join([str(TESTS), str(TESTS / "kernels"), str(TESTS.parent), *([_OWN
 def say(result: Any) -> None:
     """In a script: hand a result of plain types to the test."""
     print(_MARK + json.dumps(result), flush=True)
+
+
+def run_checks(namespace: Mapping[str, Any]) -> None:
+    """In a script: load the plugin as every vLLM process does, then say how each check went."""
+    from vllm.plugins import load_general_plugins
+
+    load_general_plugins()
+    for name, check in [(n, f) for n, f in namespace.items() if n.startswith("check_")]:
+        try:
+            check()
+            say([name, None])
+        except Exception:
+            say([name, traceback.format_exc()])
 
 
 def _said(output: str) -> list[Any]:

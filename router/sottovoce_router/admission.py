@@ -6,11 +6,10 @@ from typing import Any
 
 from .capabilities import Capabilities
 from .errors import InvalidValueError
-from .latent.admission import plan_steps
-from .params import BUDGET_KEY, REQUEST_KEYS, STAMP, RoutingParams, parse
+from .latent.admission import NO_STEPS, plan_steps
+from .params import BUDGET_KEY, REQUEST_KEYS, STAMP, RoutingParams, parse, stamp_of
 from .values import integer
 
-_NO_STEPS = {"steps": 0, "placeholder": 0}
 _MAX_SEED = 2**63 - 1
 
 
@@ -109,19 +108,15 @@ def _shorten(request: Any, params: RoutingParams, capabilities: Capabilities) ->
         sampling.max_tokens = min(sampling.max_tokens, room)
 
 
-def _stamped(sampling: Any) -> dict[str, Any] | None:
-    return (sampling.extra_args or {}).get(STAMP) if sampling is not None else None
-
-
 def latent_of(sampling: Any) -> dict[str, int]:
     """`steps`, the most latent steps that a request takes, and the `placeholder` of each."""
-    found: dict[str, int] = (_stamped(sampling) or {}).get("latent") or _NO_STEPS
+    found: dict[str, int] = (stamp_of(sampling) or {}).get("latent") or NO_STEPS
     return found
 
 
 def is_student(sampling: Any) -> bool:
     """Whether a request has shortcuts."""
-    stamp = _stamped(sampling)
+    stamp = stamp_of(sampling)
     return stamp is not None and stamp["params"]["shortcuts"] is not None
 
 
@@ -134,7 +129,7 @@ def block_keys(request: Any, end: int) -> tuple[Any, ...]:
     Args:
         end: the position behind the block's last.
     """
-    stamp, has_shortcuts = _stamped(request.sampling_params), is_student(request.sampling_params)
+    stamp, has_shortcuts = stamp_of(request.sampling_params), is_student(request.sampling_params)
     if stamp is None or (stamp["params"]["mode"] == "explicit" and not has_shortcuts):
         return ()
     if end > request.num_prompt_tokens:

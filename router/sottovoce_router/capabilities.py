@@ -142,7 +142,7 @@ class Capabilities:
     latent: LatentManifest | None = None  # None: the model is not latent-trained
     placeholders: tuple[int, ...] = ()  # ids that may stand for a latent step
     markers: MarkerIds | None = None
-    has_parser: bool = True  # without a reasoning parser, a grammar constrains thinking too
+    grammar_waits: bool = True  # for the answer; else it constrains thinking too
 
     @classmethod
     def from_config(cls, config: VllmConfig) -> Capabilities:
@@ -153,6 +153,7 @@ class Capabilities:
         is_on = refusal is None and serves_shortcuts(config.additional_config)
         shortcuts = manifest_of(config.model_config, is_on)
         latent = None if refusal else read_manifest(str(config.model_config.model))
+        outputs = config.structured_outputs_config
         return cls(
             refusal=refusal,
             ledger_entries=positions * DEFAULT_LEDGER_TOP_N,
@@ -170,7 +171,7 @@ class Capabilities:
             latent=latent,
             placeholders=_placeholders(config) if shortcuts or latent else (),
             markers=markers,
-            has_parser=bool(config.structured_outputs_config.reasoning_parser),
+            grammar_waits=bool(outputs.reasoning_parser) and not outputs.enable_in_reasoning,
         )
 
     @property

@@ -23,7 +23,7 @@ from .capabilities import (
 from .embedding import EmbeddingTable
 from .errors import PluginError
 from .ledger import Ledger
-from .params import STAMP, RoutingParams
+from .params import RoutingParams, stamp_of
 from .sampler import RoutedSampler
 from .slots import SlotTable
 
@@ -38,8 +38,7 @@ FINAL_ANSWER = "\n\nThe final answer is"  # follows the marker that ends all swi
 
 def stamped_params(data: NewRequestData) -> RoutingParams | None:
     """The parameters that admission stamped on a request."""
-    sampling = data.sampling_params
-    stamp = (sampling.extra_args or {}).get(STAMP) if sampling is not None else None
+    stamp = stamp_of(data.sampling_params)
     return None if stamp is None else RoutingParams.from_dict(stamp["params"])
 
 

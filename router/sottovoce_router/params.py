@@ -45,6 +45,12 @@ _NO_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 BUDGET_KEY = "thinking_token_budget"  # in vllm_xargs, for protocols without such a field
 STAMP = "sottovoce"  # the extra_args key by which admission hands parameters to the worker
 
+
+def stamp_of(sampling: Any) -> dict[str, Any] | None:
+    """What admission stamped on sampling parameters; None if nothing, or where there are none."""
+    return (sampling.extra_args or {}).get(STAMP) if sampling is not None else None
+
+
 # Soft Thinking's sampling settings, for soft-capable modes where a request sets none.
 SOFT_SAMPLING_DEFAULTS: dict[str, float | int] = {
     "temperature": 0.6,

@@ -7,9 +7,9 @@ import multiprocessing
 
 
 def _spare_imports() -> None:
-    """In a process of vLLM's, leave what is imported out of the many garbage collections of a start.
+    """In a process that another started, as vLLM's are, leave imports out of a start's collections.
 
-    They would take seconds. The process of a user's own program is left alone.
+    Those would take seconds. The process that a user's program begins in is left alone.
     """
     if multiprocessing.parent_process() is not None:
         gc.freeze()
@@ -28,7 +28,6 @@ def register() -> None:
         cpu_engine.install()
         cpu_process.install()
         cpu_compile.install()
-    seam.install()
-    latent_hooks.install()
-    shortcut_hooks.install()
+    for hooks in (seam.HOOKS, latent_hooks.HOOKS, shortcut_hooks.HOOKS):
+        seam.install(hooks)
     _spare_imports()

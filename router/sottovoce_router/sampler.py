@@ -25,7 +25,7 @@ from sottovoce_kernels import (
 
 from . import record as records
 from .embedding import EmbeddingTable
-from .params import STAMP
+from .params import stamp_of
 from .slots import SlotTable
 
 
@@ -64,7 +64,7 @@ class RoutedSampler(Sampler):  # type: ignore[misc] # vllm is Any to mypy
 
     def add_request(self, req_idx: int, sampling_params: SamplingParams) -> None:
         """Register sampling parameters; logprobs that nobody asked for are not computed."""
-        stamp = (sampling_params.extra_args or {}).get(STAMP)
+        stamp = stamp_of(sampling_params)
         if stamp is not None and stamp["hides_logprobs"]:
             sampling_params = copy(sampling_params)
             sampling_params.logprobs = None

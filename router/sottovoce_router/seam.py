@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
@@ -168,10 +168,10 @@ def hook_logprobs(module: ModuleType) -> None:
 
     def make_new(original: Any) -> Any:
         def from_new_request(cls: Any, tokenizer: Any, request: Any) -> Any:
-            from .params import STAMP
+            from .params import stamp_of
 
             processor = original(cls, tokenizer, request)
-            stamp = (request.sampling_params.extra_args or {}).get(STAMP)
+            stamp = stamp_of(request.sampling_params)
             processor.routing = None if stamp is None else []
             processor.is_traced = stamp is not None and stamp["params"]["trace"]
             processor.ledger_bytes = 0 if stamp is None else stamp["ledger_bytes"]
@@ -292,7 +292,7 @@ HOOKS: dict[str, Callable[[ModuleType], None]] = {
 }
 
 
-def install() -> None:
-    """Put every hook in place, or arrange for it."""
-    for module, hook in HOOKS.items():
+def install(hooks: Mapping[str, Callable[[ModuleType], None]]) -> None:
+    """Put every hook, by the module that it changes, in place, or arrange for it."""
+    for module, hook in hooks.items():
         after_import(module, hook)

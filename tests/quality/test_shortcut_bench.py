@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from benchmarks.engine import Answer
+from benchmarks.pairing import alternated
 from benchmarks.quality.statistics import Estimate
-from benchmarks.shortcuts import Reading, alternated, compare, read_answer, table
+from benchmarks.shortcuts import Reading, compare, read_answer, table
 
 from sottovoce_training.families import FAMILIES
 from sottovoce_training.reasoner.export import MODELS

@@ -40,7 +40,9 @@ def engine(**changes: Any) -> Any:
         "kv_transfer_config": None,
         "watermark_config": None,
         "additional_config": {},
-        "structured_outputs_config": SimpleNamespace(reasoning_parser="deepseek_r1"),
+        "structured_outputs_config": SimpleNamespace(
+            reasoning_parser="deepseek_r1", enable_in_reasoning=False
+        ),
         "model_config": SimpleNamespace(
             max_model_len=4096,
             dtype=torch.float16,

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import importlib
-import traceback
 from types import SimpleNamespace
 from typing import Any
 from unittest import mock
@@ -18,7 +17,7 @@ import torch
 from scenes import make_record
 
 from router.hooked import HOOKED
-from scripts import say
+from scripts import run_checks
 from sottovoce_router import parse, seam
 from sottovoce_router.admission import admit
 from sottovoce_router.capabilities import Capabilities
@@ -277,19 +276,5 @@ def check_the_stamp_reaches_the_worker() -> None:
     assert stamp["hides_logprobs"] is True
 
 
-def main() -> None:
-    """Load the plugin as every vLLM process does, then run the checks."""
-    from vllm.plugins import load_general_plugins
-
-    load_general_plugins()
-    checks = {name: f for name, f in globals().items() if name.startswith("check_")}
-    for name, check in checks.items():
-        try:
-            check()
-            say([name, None])
-        except Exception:
-            say([name, traceback.format_exc()])
-
-
 if __name__ == "__main__":
-    main()
+    run_checks(globals())

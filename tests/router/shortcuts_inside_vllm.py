@@ -5,12 +5,11 @@ Says, for each check, its name and what went wrong, or null.
 
 from __future__ import annotations
 
-import traceback
 from pathlib import Path
 
 import torch
 
-from scripts import say
+from scripts import run_checks
 from sottovoce_router.shortcuts import norms
 from sottovoce_router.shortcuts.manifest import Manifest
 from sottovoce_router.shortcuts.modules import Shortcuts
@@ -69,20 +68,6 @@ def check_parts_are_those_of_training() -> None:
         assert len(served.entrances) == LAYERS
 
 
-def main() -> None:
-    """Load the plugin as every vLLM process does, then run the checks."""
-    from vllm.plugins import load_general_plugins
-
-    load_general_plugins()
-    torch.manual_seed(0)
-    for name, check in list(globals().items()):
-        if name.startswith("check_"):
-            try:
-                check()
-                say([name, None])
-            except Exception:
-                say([name, traceback.format_exc()])
-
-
 if __name__ == "__main__":
-    main()
+    torch.manual_seed(0)
+    run_checks(globals())

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from router.admitting import SOFT, Sampling, request, stamp_of
+from router.admitting import SOFT, Sampling, engine, request, stamp_of
 from sottovoce_router.admission import admit, block_keys, is_student, latent_of
-from sottovoce_router.capabilities import MarkerIds
+from sottovoce_router.capabilities import Capabilities, MarkerIds
 from sottovoce_router.errors import RoutingError
 from sottovoce_router.latent.manifest import Manifest
 
@@ -78,10 +78,19 @@ def test_refusals(fields: dict[str, Any], param: str, remedy: str) -> None:
 
 def test_a_grammar_needs_a_parser_to_wait_for_the_answer() -> None:
     assert latent_of(admitted(structured_outputs="a grammar"))["steps"] == 6
-    bare = dataclasses.replace(TRAINED, has_parser=False)
+    bare = dataclasses.replace(TRAINED, grammar_waits=False)
     sampling = Sampling({"latent": {}}, structured_outputs="a grammar")
     with pytest.raises(RoutingError, match=r"structured_outputs: .*--reasoning-parser, or leave"):
         admit(request(sampling, last=START), bare)
+
+
+@pytest.mark.parametrize(
+    ("parser", "is_early", "waits"), [("x", False, True), ("x", True, False), ("", False, False)]
+)
+def test_a_grammar_waits_behind_a_parser(parser: str, is_early: bool, waits: bool) -> None:
+    outputs = SimpleNamespace(reasoning_parser=parser, enable_in_reasoning=is_early)
+    found = Capabilities.from_config(engine(structured_outputs_config=outputs))
+    assert found.grammar_waits is waits
 
 
 def test_the_least_that_is_room_enough() -> None:

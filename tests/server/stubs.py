@@ -22,6 +22,9 @@ REASONING = SimpleNamespace(
 )
 
 
+OUTPUTS = SimpleNamespace(reasoning_parser="deepseek_r1", enable_in_reasoning=False)
+
+
 def engine_config(**changes: Any) -> Any:
     """A configuration that serves every mode; dotted names as `parallel__tensor_parallel_size`."""
     parallel = SimpleNamespace(
@@ -49,7 +52,7 @@ def engine_config(**changes: Any) -> Any:
         "kv_transfer_config": None,
         "watermark_config": None,
         "additional_config": {},
-        "structured_outputs_config": SimpleNamespace(reasoning_parser="deepseek_r1"),
+        "structured_outputs_config": OUTPUTS,
         "model_config": model,
         "parallel_config": parallel,
         "scheduler_config": SimpleNamespace(max_num_seqs=8, policy="fcfs"),

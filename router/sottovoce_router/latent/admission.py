@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from ..capabilities import Capabilities
 
 
+NO_STEPS = {"steps": 0, "placeholder": 0}
 _WITHOUT = {"shortcuts": "send shortcuts.steps 0", "latent": "use reasoning_mode explicit"}
 
 
@@ -31,7 +32,7 @@ def plan_steps(request: Any, owner: str, steps: int, capabilities: Capabilities)
         RoutingError: naming the key, the value and the remedy.
     """
     if not steps:
-        return {"steps": 0, "placeholder": 0}
+        return NO_STEPS
     key, without = f"{owner}.steps", _WITHOUT[owner]
     _check_company(request.sampling_params, without, capabilities)
     prompt, markers = request.prompt_token_ids or (), capabilities.markers
@@ -43,7 +44,7 @@ def plan_steps(request: Any, owner: str, steps: int, capabilities: Capabilities)
     if budget is not None and budget >= 0:
         steps = min(steps, max(budget - count_thought(prompt, markers), 0))
         if not steps:
-            return {"steps": 0, "placeholder": 0}
+            return NO_STEPS
     _check_room(request, key, steps, capabilities)
     stops = request.sampling_params.all_stop_token_ids
     found = next((i for i in capabilities.placeholders if i not in stops), None)
@@ -62,10 +63,12 @@ def _check_company(sampling: Any, without: str, capabilities: Capabilities) -> N
     if sampling.repetition_detection is not None:
         remedy = f"takes latent steps for repetition; leave it out, or {without}"
         raise InvalidValueError("repetition_detection", sampling.repetition_detection, remedy)
-    if sampling.structured_outputs is not None and not capabilities.has_parser:
-        remedy = "holds from the first token on, where latent steps are; start the server with a "
+    if sampling.structured_outputs is not None and not capabilities.grammar_waits:
         raise InvalidValueError(
-            "structured_outputs", "(a grammar)", f"{remedy}--reasoning-parser, or leave it out"
+            "structured_outputs",
+            "(a grammar)",
+            "holds from the first token on, where latent steps are; start the server without "
+            "enable_in_reasoning and with a --reasoning-parser, or leave it out",
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from ..seam import after_import, wrap
+from ..seam import wrap
 
 
 def hook_states(module: ModuleType) -> None:
@@ -57,9 +57,3 @@ HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "vllm.v1.worker.gpu.model_runner": hook_states,
     "vllm.v1.engine.detokenizer": hook_text,
 }
-
-
-def install() -> None:
-    """Put every hook in place, or arrange for it."""
-    for module, hook in HOOKS.items():
-        after_import(module, hook)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..capabilities import ROWS_PER_SLOT
 from ..ledger import Rows
 from .noise import seed_of
 from .rows import uploaded
@@ -44,9 +45,8 @@ class LatentSlots:
         self.placeholder = np.zeros(num_slots, dtype=np.int64)
         self.row = np.zeros(num_slots, dtype=np.int64)
         self.seed = np.zeros(num_slots, dtype=np.int64)
-        # Preempted requests keep their rows while others run. Uninitialised, so that a CPU commits
-        # only what it comes to use.
-        num_rows = 2 * num_slots
+        # Uninitialised, so that a CPU commits only what it comes to use.
+        num_rows = ROWS_PER_SLOT * num_slots
         self._rows = Rows(num_rows)
         self.vectors = torch.empty(num_rows, max_steps, width, dtype=dtype, device=device)
         self.num_steps = torch.zeros(num_rows, dtype=torch.int64, device=device)

@@ -9,7 +9,7 @@ import torch
 from ..capabilities import Capabilities
 from ..errors import PluginError
 from ..model_state import RoutedMixin
-from ..params import STAMP
+from ..params import stamp_of
 from .heads import Head, load_head
 from .noise import normal
 from .plan import Fed, Made, Plan, plan_step
@@ -19,12 +19,6 @@ from .slots import LatentSlots, Stamp
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import NewRequestData
     from vllm.v1.worker.gpu.input_batch import InputBatch
-
-
-def stamp_of(data: NewRequestData) -> dict[str, Any] | None:
-    """What admission stamped on a request."""
-    sampling = data.sampling_params
-    return (sampling.extra_args or {}).get(STAMP) if sampling is not None else None
 
 
 class LatentMixin(RoutedMixin):
@@ -53,7 +47,9 @@ class LatentMixin(RoutedMixin):
         super().add_request(req_index, new_req_data)
         data = new_req_data
         seed = None if data.sampling_params is None else data.sampling_params.seed
-        self.latents.add(req_index, data.req_id, Stamp.of(stamp_of(data), seed), data.prompt_len)
+        self.latents.add(
+            req_index, data.req_id, Stamp.of(stamp_of(data.sampling_params), seed), data.prompt_len
+        )
 
     def remove_request(self, req_id: str) -> None:
         """Free a slot."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any
 
-from ..seam import after_import, wrap
+from ..seam import wrap
 
 
 def hook_config(module: ModuleType) -> None:
@@ -94,9 +94,3 @@ HOOKS: dict[str, Callable[[ModuleType], None]] = {
     "vllm.model_executor.model_loader.base_loader": hook_model_class,
     "vllm.v1.core.sched.scheduler": hook_preemption,
 }
-
-
-def install() -> None:
-    """Put every hook in place, or arrange for it."""
-    for module, hook in HOOKS.items():
-        after_import(module, hook)

@@ -10,7 +10,8 @@ from ..embedding import EmbeddingTable
 from ..latent.heads import Codi, Head
 from ..latent.manifest import MAX_STEPS
 from ..latent.rows import Indices
-from ..latent.state import LatentMixin, stamp_of
+from ..latent.state import LatentMixin
+from ..params import stamp_of
 from .attention import Attention
 from .plan import Plan, plan_step
 from .sampler import ShortcutSampler
@@ -40,7 +41,8 @@ class ShortcutStateMixin(LatentMixin):
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
         """Take a request into a slot."""
         super().add_request(req_index, new_req_data)
-        self.shortcut_slots.add(req_index, new_req_data.req_id, stamp_of(new_req_data))
+        stamp = stamp_of(new_req_data.sampling_params)
+        self.shortcut_slots.add(req_index, new_req_data.req_id, stamp)
 
     def remove_request(self, req_id: str) -> None:
         """Free a slot."""
