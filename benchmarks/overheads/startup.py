@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import httpx
@@ -66,16 +67,14 @@ class _Clock:
 
     def __init__(self, pid: int) -> None:
         self._process, self._started = psutil.Process(pid), time.monotonic()
-        self._used: dict[int, float] = {}  # of processes that have ended too
 
     def read(self) -> Reading:
+        used = 0.0
         for process in (self._process, *self._process.children(recursive=True)):
-            try:
-                used = process.cpu_times()
-            except psutil.NoSuchProcess:
-                continue
-            self._used[process.pid] = used.user + used.system
-        return time.monotonic() - self._started, sum(self._used.values())
+            # Its own, and what children that it has waited for had used.
+            with suppress(psutil.NoSuchProcess):
+                used += sum(process.cpu_times()[:4])
+        return time.monotonic() - self._started, used
 
 
 def _wait_until_ready(process: subprocess.Popen[str], port: int) -> None:
