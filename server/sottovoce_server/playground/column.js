@@ -4,7 +4,7 @@ import { element, quoted, show, visible } from "./dom.js";
 import { Timeline } from "./timeline.js";
 
 const MOVES = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10 };
-const SIGNS = { soft: "●", discrete: "■", forced: "▲" };
+const SIGNS = { soft: "●", discrete: "■", forced: "▲", latent: "◆" };
 const HINT = "Point at a step, or move along them with the arrow keys.";
 let numMade = 0;
 
@@ -13,7 +13,8 @@ const count = (steps, route) => steps.filter((step) => step.route === route).len
 // Between soft and discrete, as the server counts them.
 function switches(steps) {
   const kinds = steps.map((step) => step.route);
-  return kinds.filter((kind, i) => i > 0 && kind !== kinds[i - 1] && ![kind, kinds[i - 1]].includes("forced"))
+  const isChosen = (kind) => kind === "soft" || kind === "discrete";
+  return kinds.filter((kind, i) => i > 0 && kind !== kinds[i - 1] && isChosen(kind) && isChosen(kinds[i - 1]))
     .length;
 }
 

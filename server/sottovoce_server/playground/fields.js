@@ -7,6 +7,7 @@ const SAMPLING = ["temperature", "seed", "max_tokens", "thinking_token_budget"];
 export class Fields {
   #form;
   #catalogue = { modes: {}, defaults: {} };
+  #card = {}; // of the chosen model
   #wanted = {}; // by select, what a link asked for before the server had named its options
 
   constructor(form) {
@@ -23,10 +24,7 @@ export class Fields {
 
   setCatalogue(catalogue) {
     this.#catalogue = catalogue;
-    for (const [mode, { default: name, policies }] of Object.entries(catalogue.modes)) {
-      const options = Object.keys(policies).map((policy) => [policy, policy]);
-      this.#fill(`${mode}_policy`, [["", `${name} (default)`], ...options]);
-    }
+    this.#fillPolicies();
     this.setPlaceholders({});
   }
 
@@ -47,13 +45,28 @@ export class Fields {
   }
 
   #showModel(cards) {
-    const card = cards.find(({ id }) => id === this.#form.elements.model.value);
-    const served = card?.reasoning_modes ?? [];
+    this.#card = cards.find(({ id }) => id === this.#form.elements.model.value) ?? {};
+    const served = this.#card.reasoning_modes ?? [];
     for (const box of this.#form.querySelectorAll("[name=mode]")) {
       box.disabled = !served.includes(box.value);
       box.parentElement.title = box.disabled ? "This model does not serve it." : "";
     }
-    this.setPlaceholders(card?.routing_defaults ?? {});
+    const { latent, shortcuts } = this.#card;
+    this.#form.elements.steps.parentElement.hidden = !latent && !shortcuts;
+    this.#form.elements.depth.parentElement.hidden = !shortcuts;
+    this.#fillPolicies();
+    this.setPlaceholders(this.#card.routing_defaults ?? {});
+  }
+
+  // The catalogue's, and in latent what the model was trained for: its method, or shortcuts.
+  #fillPolicies() {
+    for (const [mode, { default: name, policies }] of Object.entries(this.#catalogue.modes)) {
+      const trained = mode === "latent" ? this.#card : {};
+      const names = [...Object.keys(policies), ...(trained.shortcuts ? ["shortcuts"] : [])];
+      const options = names.map((policy) => [policy, policy]);
+      const first = trained.latent?.method ?? name;
+      this.#fill(`${mode}_policy`, [["", `${first} (default)`], ...options]);
+    }
   }
 
   #fill(name, options) {
@@ -70,7 +83,15 @@ export class Fields {
 
   policyOf(mode) {
     const chosen = this.#form.elements[`${mode}_policy`]?.value;
-    return chosen || this.#catalogue.modes[mode]?.default;
+    const own = mode === "latent" ? this.#card.latent?.method : undefined;
+    return chosen || own || this.#catalogue.modes[mode]?.default;
+  }
+
+  // The request's key for steps that the model was trained for; null where a policy is asked for.
+  #trainedKey(mode) {
+    const policy = this.policyOf(mode);
+    if (policy === "shortcuts") return policy;
+    return mode === "latent" && policy === this.#card.latent?.method ? "latent" : null;
   }
 
   reads(mode, field) {
@@ -95,8 +116,15 @@ export class Fields {
       stream_options: { include_usage: true },
     };
     for (const name of SAMPLING) if (state[name]) body[name] = Number(state[name]);
-    if (mode !== "explicit") body.routing = this.#routing(state, mode);
+    const trained = this.#trainedKey(mode);
+    if (trained) body[trained] = this.#trained(state, trained);
+    else if (mode !== "explicit") body.routing = this.#routing(state, mode);
     return body;
+  }
+
+  #trained(state, key) {
+    const names = ["steps", ...(key === "shortcuts" ? ["depth"] : [])];
+    return Object.fromEntries(names.filter((name) => state[name]).map((name) => [name, Number(state[name])]));
   }
 
   #routing(state, mode) {
