@@ -1,6 +1,5 @@
 # Three targets: `docker build --target cpu .`, `--target cuda`, and `--target router`.
-# Not run here: the machine this was written on has no container engine. The commands inside are
-# those of requirements/install.sh, which was run.
+# Not run here. The commands inside are those of requirements/install.sh, which was run.
 
 FROM python:3.11-slim AS cpu-build
 WORKDIR /app

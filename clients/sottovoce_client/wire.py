@@ -57,6 +57,17 @@ class Routing(_Wire):
     top_n: int | None = None  # 1 to 32 components of a mixture
     mix_temperature: float | None = None
     soft_share: float | None = None  # 0 to 1: policy `random`
+    gumbel_temperature: float | None = None  # policy `stochastic`
+    beta: float | None = None  # policy `moi`
+    phase: str | None = None  # think or all: policies `moi` and `swi`
+    entropy_threshold: float | None = None  # 0 to 1: policy `selar`
+    push_off: float | None = None  # 0 to 10: policy `selar`
+    mix: str | None = None  # top_n or full: policy `swi`
+    window: int | None = None  # steps: policy `swi`
+    switch_budget: int | None = None  # switches to discrete, 0 for no limit: policy `swi`
+    enter_blend: float | None = None  # 0 to 1: policy `swi`
+    exit_blend: float | None = None  # 0 to 1: policy `swi`
+    min_answer_tokens: int | None = None  # that thinking leaves of max_tokens
     cold_stop: ColdStop | None = None  # None, said aloud, turns it off
 
     def as_body(self) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from .capacity import GIB, Load, Plan, plan
 from .model_size import BYTES, PlanError, read_model
-from .presets import GPU_GIB
+from .presets import GPU_GIB, hub_id
 
 _WHAT = {
     "weights": "weights",
@@ -132,7 +132,7 @@ def as_table(found: Plan) -> str:
             f"A soft request may generate {found.soft_positions} tokens at routing.top_n 10: "
             "--ledger-gib sets it."
         )
-    return "\n".join([*lines, f"sottovoce serve {model.name} " + " ".join(flags(found))])
+    return "\n".join([*lines, f"sottovoce serve {hub_id(model.name)} " + " ".join(flags(found))])
 
 
 def main(argv: list[str]) -> None:

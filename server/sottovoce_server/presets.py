@@ -61,6 +61,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "quantization_config": {"quant_method": "mxfp4"},
     },
 }
+_OWNERS = {"Qwen": "Qwen", "DeepSeek": "deepseek-ai", "Llama": "meta-llama", "gpt-oss": "openai"}
 # GiB that nvidia-smi shows as the total.
 GPU_GIB: dict[str, float] = {
     "T4": 15.0,
@@ -74,3 +75,9 @@ GPU_GIB: dict[str, float] = {
     "H200": 140.4,
     "B200": 179.1,
 }
+
+
+def hub_id(name: str) -> str:
+    """Where the hub has a preset; any other name as it is."""
+    owners = (owner for prefix, owner in _OWNERS.items() if name.startswith(prefix))
+    return f"{next(owners)}/{name}" if name in PRESETS else name

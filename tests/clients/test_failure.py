@@ -28,7 +28,10 @@ CLASSES = {
     "method_not_allowed": "StatusError",
     "body_too_large": "BodyTooLargeError",
     "queue_full": "RateLimitedError",
+    "internal_error": "ServerError",
+    "not_implemented": "ServerError",
     "draining": "UnavailableError",
+    "unavailable": "UnavailableError",
 }
 STRANGE = [
     (400, "new_code", "BadRequestError"),

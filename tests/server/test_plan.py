@@ -226,3 +226,10 @@ def test_the_table_of_sizes() -> None:
     shown = text.partition("\n\n")[0].splitlines()[2:]
     assert len(shown) == 9
     assert shown == [row(line.split(" | ")[0].removeprefix("| ")) for line in shown]
+
+
+def test_the_line_to_serve_names_a_model_that_the_hub_has(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    main(["Qwen3-8B", "--gpu", "H100", "--context", "4096", "--concurrency", "2"])
+    assert "\nsottovoce serve Qwen/Qwen3-8B --tensor-parallel-size 1 " in capsys.readouterr().out
