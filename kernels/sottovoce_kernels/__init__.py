@@ -21,6 +21,7 @@ from .layout import (
 )
 from .mix import mix
 from .mix_full import mix_full
+from .warm_up import warm_up
 
 __all__ = [
     "MAX_STOP_IDS",
@@ -42,4 +43,5 @@ __all__ = [
     "decide",
     "mix",
     "mix_full",
+    "warm_up",
 ]

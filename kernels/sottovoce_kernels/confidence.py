@@ -25,6 +25,7 @@ from .layout import (
 )
 
 MAX_BLOCK = 2048
+MAX_SPLITS = 32
 _MAX_LOGIT = tl.constexpr(MAX_LOGIT)
 _NONE = tl.constexpr(int(Policy.NONE))
 _THINK, _OVER = tl.constexpr(int(Phase.THINK)), tl.constexpr(int(Phase.OVER))
@@ -158,8 +159,12 @@ def _confidence_kernel(
 
 
 def num_splits(num_rows: int, vocab_size: int, num_programs: int = 264) -> int:
-    """How many programs share a row: enough to fill `num_programs`, at least a block each."""
-    return max(1, min(num_programs // max(num_rows, 1), vocab_size // (2 * MAX_BLOCK), 32))
+    """How many programs share a row: enough to fill `num_programs`, at least a block each.
+
+    A power of two, because `decide` is compiled for each number that there is.
+    """
+    most = min(num_programs // max(num_rows, 1), vocab_size // (2 * MAX_BLOCK), MAX_SPLITS)
+    return 1 << (max(1, most).bit_length() - 1)
 
 
 def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Confidence:

@@ -104,17 +104,17 @@ def _end(
 
 
 @triton.jit
-def _store_terms(ids_ptr, weights_ptr, ids, w, keep, own, own_w, ROOM: tl.constexpr):
-    """Store the first ROOM of the kept terms, then the policy's own; returns how many."""
+def _store_terms(ids_ptr, weights_ptr, ids, w, keep, own, own_w, room):
+    """Store the first `room` of the kept terms, then the policy's own; returns how many."""
     place = tl.cumsum(keep.to(tl.int32), axis=0) - 1
     kept = tl.sum(keep.to(tl.int32), axis=0)
-    shown = keep & (place < ROOM)
+    shown = keep & (place < room)
     tl.store(ids_ptr + place, ids.to(ids_ptr.dtype.element_ty), mask=shown)
     tl.store(weights_ptr + place, w, mask=shown)
-    has_own = (own >= 0) & (kept < ROOM)
+    has_own = (own >= 0) & (kept < room)
     tl.store(ids_ptr + kept, own.to(ids_ptr.dtype.element_ty), mask=has_own)
     tl.store(weights_ptr + kept, own_w, mask=has_own)
-    return tl.minimum(kept, ROOM) + has_own.to(tl.int32)
+    return tl.minimum(kept, room) + has_own.to(tl.int32)
 
 
 @triton.jit
@@ -131,9 +131,9 @@ def _store_fed(ids_ptr, weights_ptr, ids, w, keep, own, own_w, ints_ptr, ROOM: t
 
 @triton.jit
 def _store_record(
-    ids_ptr, values_ptr, route, p_max, entropy, ids, w, keep, own, own_w, ROOM: tl.constexpr
+    ids_ptr, values_ptr, route, p_max, entropy, ids, w, keep, own, own_w, room
 ):  # fmt: skip
-    width = _store_terms(ids_ptr + 2, values_ptr + 2, ids, w, keep, own, own_w, ROOM)
+    width = _store_terms(ids_ptr + 2, values_ptr + 2, ids, w, keep, own, own_w, room)
     tl.store(ids_ptr, (route + 8 * width).to(tl.int64))
     tl.store(values_ptr, p_max)
     tl.store(values_ptr + 1, entropy)
@@ -156,22 +156,24 @@ def _store_state(ptr, phase, cold, forcing, reference, stay, switches):
     tl.store(ptr + _SWITCHES, switches)
 
 
-@triton.jit
+# The record's width is the widest trace of a batch: as a constant it would compile anew for each.
+@triton.jit(do_not_specialize=["record_width"])
 def _decide_kernel(
     top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr,
     sampled_ptr, slot_ids_ptr, positions_ptr, prefill_lens_ptr, seeds_ptr, tokens_ptr,
     tokens_stride, ints_ptr, floats_ptr, stop_ids_ptr, state_ptr, entry_ids_ptr,
     entry_weights_ptr, entries_stride, counts_ptr, counts_stride, ledger_state_ptr,
     start_ptr, natural_end_ptr, special_ptr, final_ptr, record_ids_ptr, record_values_ptr,
+    record_width,
     num_ints: tl.constexpr, num_floats: tl.constexpr, num_state: tl.constexpr,
     START: tl.constexpr, END: tl.constexpr, NATURAL_END: tl.constexpr, FINAL: tl.constexpr,
     SPLITS: tl.constexpr, PADDED: tl.constexpr, TOP: tl.constexpr, STOPS: tl.constexpr,
-    RECORD: tl.constexpr, EXTRA: tl.constexpr, TERMS: tl.constexpr,
+    EXTRA: tl.constexpr, TERMS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
-    record_ids_ptr += row * RECORD
-    record_values_ptr += row * RECORD
-    tl.store(record_ids_ptr + RECORD - 1, -RECORD)
+    record_ids_ptr += row * record_width
+    record_values_ptr += row * record_width
+    tl.store(record_ids_ptr + record_width - 1, -record_width.to(tl.int64))
     slot, position = tl.load(slot_ids_ptr + row), tl.load(positions_ptr + row) + 1
     ints_ptr += slot * num_ints
     policy = tl.load(ints_ptr + _POLICY)
@@ -237,7 +239,7 @@ def _decide_kernel(
         if is_thinking:
             _store_record(
                 record_ids_ptr, record_values_ptr, route, p_max, entropy, ids, w, keep, own, own_w,
-                RECORD - EXTRA,
+                record_width - EXTRA,
             )  # fmt: skip
         if began:
             has_marker = _ends_with(tokens_ptr, position, token, natural_end_ptr, NATURAL_END)
@@ -287,10 +289,10 @@ def decide(
         slots.ints, slots.floats, slots.stop_ids, slots.state, ledger.ids, ledger.weights,
         ledger.ids.stride(0), ledger.counts, ledger.counts.stride(0), ledger.state,
         markers.start, markers.natural_end, markers.special, markers.final,
-        record.ids, record.values,
+        record.ids, record.values, record.ids.shape[1],
         num_ints=slots.ints.shape[1], num_floats=slots.floats.shape[1],
         num_state=slots.state.shape[1], START=markers.start.shape[0], END=markers.end.shape[0],
         NATURAL_END=markers.natural_end.shape[0], FINAL=markers.final.shape[0],
         SPLITS=splits, PADDED=triton.next_power_of_2(splits), TOP=MAX_TOP_N, STOPS=MAX_STOP_IDS,
-        RECORD=record.ids.shape[1], EXTRA=RECORD_EXTRA, TERMS=MAX_TERMS, num_warps=1,
+        EXTRA=RECORD_EXTRA, TERMS=MAX_TERMS, num_warps=1,
     )  # fmt: skip

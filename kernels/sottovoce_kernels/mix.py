@@ -58,7 +58,8 @@ def _mix_kernel(
     start += tl.maximum(prompt_len - tl.load(positions_ptr + start), 0).to(tl.int32)
     for t in range(start, end):
         index = tl.load(positions_ptr + t) - prompt_len
-        count = tl.load(counts_ptr + ledger_row * counts_stride + index)
+        # A dummy batch over a live slot has its position at 0, before what the ledger holds.
+        count = tl.load(counts_ptr + ledger_row * counts_stride + index, mask=index >= 0, other=0)
         if count != 0:
             entry = ledger_row * entries_stride + index.to(tl.int64) * width
             total = tl.zeros((BLOCK,), tl.float32)

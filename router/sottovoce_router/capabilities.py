@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sottovoce_kernels import MAX_STOP_IDS
 from sottovoce_kernels.engine import CpuTriton
 from sottovoce_kernels.layout import NUM_STATE
 
+from .additional import serves_shortcuts, size_in_bytes
 from .errors import InvalidValueError, PluginError, UnsupportedModeError
 from .latent.manifest import Manifest as LatentManifest
 from .latent.manifest import read_manifest
+from .markers import MarkerIds, marker_ids, placeholders
 from .params import RoutingParams
+from .refusal import refusal_of
 from .shortcuts.manifest import Manifest, manifest_of
 
 if TYPE_CHECKING:
@@ -27,59 +29,6 @@ _LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 4 + 4 * NUM_STATE  # a position: entr
 ROWS_PER_SLOT = 2  # preempted requests keep their rows while others run
 
 
-@dataclass(frozen=True)
-class MarkerIds:
-    """Token ids of the reasoning markers."""
-
-    start: tuple[int, ...]
-    end: tuple[int, ...]
-    natural_end: tuple[int, ...]
-
-
-def marker_ids(config: VllmConfig) -> MarkerIds | None:
-    """The markers of vLLM's reasoning configuration; None where the model has none."""
-    reasoning = config.reasoning_config
-    if reasoning is None or not reasoning.enabled:
-        return None
-    return MarkerIds(
-        tuple(reasoning.reasoning_start_token_ids or ()),
-        tuple(reasoning.reasoning_end_token_ids or ()),
-        tuple(reasoning.natural_reasoning_end_token_ids or ()),
-    )
-
-
-def _ours(additional_config: Any) -> dict[str, Any]:
-    """Our part of vLLM's `--additional-config`."""
-    extra = additional_config
-    ours = extra.get("sottovoce") if isinstance(extra, dict) else None
-    return ours or {}
-
-
-def serves_shortcuts(additional_config: Any) -> bool:
-    """Whether shortcut weights, where a model has them, are to be served."""
-    return bool(_ours(additional_config).get("shortcuts", True))
-
-
-@functools.lru_cache(maxsize=8)
-def placeholders_in(tokenizer: Any, markers: MarkerIds) -> tuple[int, ...]:
-    """Special tokens that may stand for a latent step in a request that they do not end, best first."""
-    added = getattr(tokenizer, "added_tokens_decoder", {})
-    special = {*tokenizer.all_special_ids, *(i for i in added if added[i].special)}
-    special -= {*markers.start, *markers.end, *markers.natural_end}
-    pad = tokenizer.pad_token_id
-    return tuple(sorted(special, key=lambda i: (i != pad, i)))
-
-
-def _placeholders(config: VllmConfig) -> tuple[int, ...]:
-    from vllm.tokenizers import cached_tokenizer_from_config
-
-    markers = marker_ids(config)
-    assert markers is not None
-    found = placeholders_in(cached_tokenizer_from_config(config.model_config), markers)
-    # A tokenizer may have tokens that the model was never given rows for.
-    return tuple(i for i in found if i < config.model_config.get_vocab_size())
-
-
 def ledger_rows(config: VllmConfig) -> int:
     """Rows of soft inputs, for the requests that run and for preempted ones."""
     return ROWS_PER_SLOT * int(config.scheduler_config.max_num_seqs)
@@ -87,7 +36,7 @@ def ledger_rows(config: VllmConfig) -> int:
 
 def ledger_positions(config: VllmConfig) -> int:
     """Generated positions that a ledger row spans: the context, or what its size allows."""
-    budget = _bytes(config, "ledger_gib", DEFAULT_LEDGER_GIB)
+    budget = size_in_bytes(config, "ledger_gib", DEFAULT_LEDGER_GIB)
     if not budget:
         raise PluginError("ledger_gib: 0 holds nothing; give more, or turn soft_modes off")
     return positions_within(budget, ledger_rows(config), int(config.model_config.max_model_len))
@@ -105,7 +54,7 @@ def ledger_size(num_rows: int, num_positions: int) -> int:
 
 def ledger_vectors(config: VllmConfig) -> int:
     """Generated positions for which the ledger holds mixtures of the whole vocabulary."""
-    budget = _bytes(config, "vector_ledger_gib", DEFAULT_VECTOR_LEDGER_GIB)
+    budget = size_in_bytes(config, "vector_ledger_gib", DEFAULT_VECTOR_LEDGER_GIB)
     most = ledger_rows(config) * int(config.model_config.max_model_len)
     return min(int(budget / _vector_bytes(config)), most)
 
@@ -113,14 +62,6 @@ def ledger_vectors(config: VllmConfig) -> int:
 def _vector_bytes(config: VllmConfig) -> int:
     model = config.model_config
     return int(model.get_inputs_embeds_size() * model.dtype.itemsize)
-
-
-def _bytes(config: VllmConfig, key: str, default: float) -> float:
-    """A size of ours, which is given in GiB."""
-    gib = _ours(config.additional_config).get(key, default)
-    if not isinstance(gib, int | float) or not gib >= 0:
-        raise PluginError(f"{key}: {gib!r} must be a number of GiB, 0 or more")
-    return float(gib) * 2**30
 
 
 @dataclass(frozen=True)
@@ -148,7 +89,7 @@ class Capabilities:
     def from_config(cls, config: VllmConfig) -> Capabilities:
         """Read an engine's configuration."""
         positions, markers = ledger_positions(config), marker_ids(config)
-        vectors, refusal = ledger_vectors(config), _refusal(config)
+        vectors, refusal = ledger_vectors(config), refusal_of(config)
         num_ledgers = 0 if refusal else int(config.parallel_config.data_parallel_size)
         is_on = refusal is None and serves_shortcuts(config.additional_config)
         shortcuts = manifest_of(config.model_config, is_on)
@@ -169,7 +110,7 @@ class Capabilities:
             has_anchors=markers is not None and len(markers.start) == len(markers.natural_end) == 1,
             shortcuts=shortcuts,
             latent=latent,
-            placeholders=_placeholders(config) if shortcuts or latent else (),
+            placeholders=placeholders(config) if shortcuts or latent else (),
             markers=markers,
             grammar_waits=bool(outputs.reasoning_parser) and not outputs.enable_in_reasoning,
         )
@@ -216,11 +157,28 @@ class Capabilities:
                 "use think",
             )
         self._check_answer(params.min_answer_tokens, sampling.max_tokens)
+        if params.is_soft_capable or params.min_answer_tokens:
+            self.check_grammar(sampling)
         if len(sampling.all_stop_token_ids) > MAX_STOP_IDS:
             raise InvalidValueError(
                 "stop_token_ids",
                 len(sampling.all_stop_token_ids),
                 f"is more than the {MAX_STOP_IDS} stop tokens of a soft or traced request; send fewer",
+            )
+
+    def check_grammar(self, sampling: SamplingParams) -> None:
+        """Refuse a grammar that binds thinking, in which it would forbid the end marker.
+
+        Raises:
+            InvalidValueError: with the remedy.
+        """
+        if sampling.structured_outputs is not None and not self.grammar_waits:
+            raise InvalidValueError(
+                "structured_outputs",
+                "(a grammar)",
+                "holds from the first token on, thinking included; start the server with a "
+                "--reasoning-parser and without enable_in_reasoning, use reasoning_mode explicit "
+                "without min_answer_tokens, or leave it out",
             )
 
     def _check_room(self, params: RoutingParams, max_tokens: int | None) -> None:
@@ -261,38 +219,3 @@ def _lacks_prompt_embeds() -> bool:
     import vllm.triton_utils
 
     return isinstance(vllm.triton_utils.triton, CpuTriton)
-
-
-def _refusal(config: VllmConfig) -> str | None:
-    """Why an engine serves `explicit` only."""
-    if marker_ids(config) is None:
-        return (
-            "needs a model with reasoning markers; start the server with --reasoning-parser, or "
-            "with --reasoning-start and --reasoning-end"
-        )
-    if not config.use_v2_model_runner:
-        return (
-            "needs vLLM's Model Runner V2; "
-            "unset VLLM_USE_V2_MODEL_RUNNER=0 and drop V1-only options"
-        )
-    if config.parallel_config.pipeline_parallel_size > 1:
-        return "is not served with pipeline parallelism; use --tensor-parallel-size instead"
-    if config.speculative_config is not None:
-        return "is not served with speculative decoding; drop --speculative-config"
-    if config.parallel_config.decode_context_parallel_size > 1:
-        return "is not served with context parallelism; use --tensor-parallel-size instead"
-    if config.scheduler_config.policy == "priority":
-        # It may preempt ever more requests, and each keeps its row of the ledger.
-        return "is not served with priority scheduling; drop --scheduling-policy priority"
-    if config.kv_transfer_config is not None:
-        # Some connectors find blocks by token ids, which soft inputs do not have.
-        return "is not served with KV cache transfer; drop --kv-transfer-config"
-    if config.lora_config is not None:
-        return "is not served with LoRA adapters, which may change embeddings; drop --enable-lora"
-    if not _ours(config.additional_config).get("soft_modes", True):
-        return "was turned off by additional_config; drop sottovoce.soft_modes from it"
-    if config.parallel_config.enable_batch_sharded_sampling:
-        return "is not served with batch-sharded sampling; drop --enable-batch-sharded-sampling"
-    if config.watermark_config is not None:
-        return "is not served with watermarking; drop --watermark-config"
-    return None

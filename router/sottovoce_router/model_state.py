@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from sottovoce_kernels import Markers, mix
+from sottovoce_kernels import Markers, mix, warm_up
+from sottovoce_kernels.backend import uses_triton
 
 from .capabilities import (
     DEFAULT_LEDGER_TOP_N,
@@ -18,11 +19,11 @@ from .capabilities import (
     ledger_positions,
     ledger_rows,
     ledger_vectors,
-    marker_ids,
 )
 from .embedding import EmbeddingTable
 from .errors import PluginError
 from .ledger import Ledger
+from .markers import marker_ids
 from .params import RoutingParams, stamp_of
 from .sampler import RoutedSampler
 from .slots import SlotTable
@@ -40,6 +41,11 @@ def stamped_params(data: NewRequestData) -> RoutingParams | None:
     """The parameters that admission stamped on a request."""
     stamp = stamp_of(data.sampling_params)
     return None if stamp is None else RoutingParams.from_dict(stamp["params"])
+
+
+def outlive_sleep(model: Any, name: str, tensor: torch.Tensor) -> None:
+    """Give a constant to the model: what vLLM drops at sleep level 2 comes back for buffers alone."""
+    model.register_buffer(f"sottovoce_{name}", tensor, persistent=False)
 
 
 class RoutedMixin:
@@ -63,6 +69,8 @@ class RoutedMixin:
             (base.max_num_tokens, base.inputs_embeds_size), dtype=base.dtype, device=device
         )
         self._markers = self._marker_tensors(device)
+        for name, tensor in vars(self._markers).items():
+            outlive_sleep(model, name, tensor)
 
     def _marker_tensors(self, device: torch.device) -> Markers:
         from vllm.tokenizers import cached_tokenizer_from_config
@@ -161,11 +169,21 @@ class RoutedMixin:
             ),
         )  # fmt: skip
 
+    def _sampler_parts(self, sampler: Any) -> tuple[Any, ...]:
+        """What the routed sampler is made of, the kernels that it launches compiled."""
+        table, markers, device = self.table, self._markers, self._inputs_embeds.device
+        if uses_triton(device):
+            warm_up(
+                self._inputs_embeds, table.weight, len(markers.special),
+                sampler.req_states.prefill_len.gpu, sampler.sampling_states.seeds.gpu,
+                sampler.req_states.all_token_ids.gpu, self.slots.tensors, self.ledger.tensors,
+                markers, table.scale, table.vocab_start,
+            )  # fmt: skip
+        return sampler, self.slots, self.ledger.tensors, markers, table
+
     def custom_sampler(self, sampler: Any) -> tuple[Any, None]:
         """vLLM's sampler with `route_step` behind it."""
-        return RoutedSampler(
-            sampler, self.slots, self.ledger.tensors, self._markers, self.table
-        ), None
+        return RoutedSampler(*self._sampler_parts(sampler)), None
 
 
 def routed(base: type[ModelState], vllm_config: Any, model: Any) -> type[ModelState]:

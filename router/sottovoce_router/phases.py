@@ -6,25 +6,26 @@ from collections.abc import Sequence
 
 from sottovoce_kernels import Phase
 
-from .capabilities import MarkerIds
+from .markers import MarkerIds
 
 
 def find_last(tokens: Sequence[int], marker: tuple[int, ...]) -> int:
     """Index of the last occurrence of a marker, -1 without one."""
-    n = len(marker)
-    for i in range(len(tokens) - n, -1, -1):
-        if tokens[i] == marker[0] and tuple(tokens[i : i + n]) == marker:
-            return i
-    return -1
+    backwards = find_first(tokens[::-1], marker[::-1])
+    return len(tokens) - backwards - len(marker) if backwards >= 0 else -1
 
 
 def find_first(tokens: Sequence[int], marker: tuple[int, ...], start: int = 0) -> int:
     """Index of the first occurrence of a marker from `start` on, -1 without one."""
     n = len(marker)
-    for i in range(start, len(tokens) - n + 1):
-        if tokens[i] == marker[0] and tuple(tokens[i : i + n]) == marker:
-            return i
-    return -1
+    try:
+        while True:  # by `index`, which is C: a prompt may be long, and a worker waits for this
+            at = tokens.index(marker[0], start)
+            if tuple(tokens[at : at + n]) == marker:
+                return at
+            start = at + 1
+    except ValueError:
+        return -1
 
 
 def phase_at_end(tokens: Sequence[int], markers: MarkerIds) -> Phase:

@@ -266,13 +266,15 @@ def hook_generate(module: ModuleType) -> None:
 def hook_compile_cache(module: ModuleType) -> None:
     """`vllm.compilation.caching`: a model compiled for token ids is not one compiled for embeddings.
 
-    vLLM loads what an earlier start compiled without checking its guards, so one of a start before
-    the plugin was installed must not be found.
+    vLLM loads what an earlier start compiled, unchecked, be it one without soft modes.
     """
 
     def make(original: Any) -> Any:
         def aot_compile_hash_factors(vllm_config: Any) -> Any:
-            return [*original(vllm_config), "sottovoce: inputs_embeds"]
+            from .capabilities import Capabilities
+
+            is_soft = Capabilities.from_config(vllm_config).refusal is None
+            return [*original(vllm_config), *(["sottovoce: inputs_embeds"] if is_soft else [])]
 
         return aot_compile_hash_factors
 

@@ -23,8 +23,8 @@ from sottovoce_kernels import (
 )
 from sottovoce_kernels.layout import NEVER, NUM_FLOAT_PARAMS, NUM_INT_PARAMS, NUM_STATE
 
-from .capabilities import MarkerIds
 from .ledger import Ledger
+from .markers import MarkerIds
 from .params import RoutingParams
 from .phases import phase_at_end
 

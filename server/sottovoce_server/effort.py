@@ -52,7 +52,7 @@ def effort_budget(
         return None
     limits = (body.get(key) for key in _LIMITS.get(endpoint, _CHAT_LIMITS))
     limit = next((n for n in limits if isinstance(n, int)), max_model_len)
-    return max(int(shares[effort] * limit), 0)
+    return max(int(shares[effort] * min(limit, max_model_len)), 0)
 
 
 def _effort(body: Mapping[str, Any], endpoint: str) -> Any:

@@ -14,7 +14,7 @@ from prometheus_client import REGISTRY, CollectorRegistry
 from starlette.middleware.cors import CORSMiddleware
 
 from sottovoce_router import REQUEST_KEYS, Capabilities, RoutingError, parse_routing
-from sottovoce_router.capabilities import marker_ids
+from sottovoce_router.markers import marker_ids
 from sottovoce_router.observe import observer
 
 from . import errors

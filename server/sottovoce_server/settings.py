@@ -13,7 +13,7 @@ _HELP: dict[str, str] = {
     "default_reasoning_mode": "Mode of requests that do not name one.",
     "control_fraction": "Share, 0 to 1, of the requests without a mode that run as explicit, to measure "
     "what the default mode saves.",
-    "max_queue": "Generation requests in flight before new ones get a 429; 0: no limit.",
+    "max_queue": "Generation requests in flight, of an API server process, before new ones get a 429; 0: no limit.",
     "max_body_bytes": "Largest request body, in bytes; a larger one gets a 413.",
     "drain_timeout_s": "Seconds that a SIGTERM waits for accepted requests to finish.",
     "ledger_gib": "Memory for the soft inputs of live requests, in GiB.",

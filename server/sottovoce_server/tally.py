@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sottovoce_router.capabilities import MarkerIds
+from sottovoce_router.markers import MarkerIds
 from sottovoce_router.phases import count_thinking
 from sottovoce_router.record import Step
 

@@ -123,7 +123,7 @@ def _count(n: Any) -> int:
     """`n` as pydantic reads it: a number in a string counts."""
     try:
         return int(n or 1)
-    except (TypeError, ValueError):  # which vLLM then refuses
+    except (TypeError, ValueError, OverflowError):  # which vLLM then refuses
         return 1
 
 

@@ -117,6 +117,18 @@ def test_an_infinite_logit_forces_its_token(backend):
     assert scene.record.values[:, 0].tolist() == [1.0, 1.0, 1.0]
 
 
+def test_positions_before_the_ledgers_first_are_left_alone(backend):
+    """A dummy batch over a live slot: more rows than the prompt has, all at position 0."""
+    scene = make_scene(4, 200, torch.float32)
+    scene.ledger.counts.fill_(3)
+    scene.ledger.ids.fill_(1)
+    starts = torch.arange(0, 41, 10, dtype=torch.int32)
+    embeds = torch.full((40, 8), 7.0)
+    positions = torch.zeros(40, dtype=torch.int64)
+    mix(embeds, torch.randn(200, 8), scene.slot_ids, starts, positions, scene.slots, scene.ledger)
+    assert (embeds == 7.0).all()
+
+
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(
     ("hidden", "vocab_start", "scale"), [(1, 0, 1.0), (63, 0, 3.5), (1000, 40, 1.0)]

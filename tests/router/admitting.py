@@ -27,7 +27,7 @@ def engine(**changes: Any) -> Any:
     )
     parallel = {
         "pipeline_parallel_size": 1,
-        "decode_context_parallel_size": 1,
+        **dict.fromkeys(["decode_context_parallel_size", "prefill_context_parallel_size"], 1),
         "enable_batch_sharded_sampling": False,
         "data_parallel_size": 1,
     }

@@ -87,10 +87,34 @@ def check_compiled_models_are_found_by_what_they_take() -> None:
     from vllm.compilation import caching
     from vllm.config import VllmConfig
 
+    from sottovoce_router.capabilities import Capabilities
+
+    def factors(refusal: str | None) -> list[Any]:
+        with mock.patch.object(Capabilities, "from_config") as found:
+            found.return_value.refusal = refusal
+            return list(caching.aot_compile_hash_factors(config))
+
     config = VllmConfig()
-    stock = caching.aot_compile_hash_factors.__wrapped__(config)
-    assert caching.aot_compile_hash_factors(config)[: len(stock)] == stock
-    assert len(caching.aot_compile_hash_factors(config)) > len(stock)
+    stock = list(caching.aot_compile_hash_factors.__wrapped__(config))
+    assert factors(None)[: len(stock)] == stock
+    assert len(factors(None)) > len(stock)
+    assert factors("needs markers") == stock, "an engine without soft modes takes token ids"
+
+
+def check_a_constant_outlives_sleep() -> None:
+    """Level 2 copies `named_buffers`, drops all that was allocated, and copies them back in place."""
+    import torch
+
+    from sottovoce_router.model_state import outlive_sleep
+
+    model, end = torch.nn.Linear(2, 2), torch.tensor([7, 8])
+    outlive_sleep(model, "end", end)
+    saved = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    end.zero_()
+    for name, buffer in model.named_buffers():
+        buffer.data.copy_(saved[name])
+    assert end.tolist() == [7, 8]
+    assert model.state_dict().keys() == {"weight", "bias"}, "no checkpoint has such a tensor"
 
 
 def check_only_ended_requests_are_finished() -> None:

@@ -61,8 +61,8 @@ class Step:
 
     def __init__(self) -> None:
         from sottovoce_kernels import Markers
-        from sottovoce_router.capabilities import MarkerIds
         from sottovoce_router.ledger import Ledger
+        from sottovoce_router.markers import MarkerIds
         from sottovoce_router.slots import SlotTable
 
         self.marker_ids = MarkerIds((1,), (2,), (2,))

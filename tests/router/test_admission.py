@@ -115,6 +115,7 @@ def test_a_pooling_requests_blocks_are_everyones() -> None:
         ({"speculative_config": object()}, "drop --speculative-config"),
         ({"policy": "priority"}, "drop --scheduling-policy priority"),
         ({"decode_context_parallel_size": 2}, "use --tensor-parallel-size instead"),
+        ({"prefill_context_parallel_size": 2}, "use --tensor-parallel-size instead"),
         ({"lora_config": object()}, "drop --enable-lora"),
         ({"kv_transfer_config": object()}, "drop --kv-transfer-config"),
         ({"enable_batch_sharded_sampling": True}, "drop --enable-batch-sharded-sampling"),
@@ -143,6 +144,28 @@ def test_an_engine_that_serves_every_mode() -> None:
     assert capabilities.refusal is None
     assert capabilities.modes == ["explicit", "latent", "routed"]
     assert (capabilities.ledger_positions, capabilities.ledger_entries) == (4096, 40960)
+
+
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"reasoning_mode": "latent"},
+        {"reasoning_mode": "routed"},
+        {"routing": {"min_answer_tokens": 5}},
+    ],
+    ids=str,
+)
+def test_a_grammar_that_binds_thinking_is_refused(extra: dict[str, Any]) -> None:
+    """It would forbid the end marker, which soft steps and limits may have to write."""
+    assert stamp_of(admitted(extra, SOFT, structured_outputs="a grammar"))
+    early = dataclasses.replace(SOFT, grammar_waits=False)
+    with pytest.raises(
+        InvalidValueError, match=r"structured_outputs: .*--reasoning-parser"
+    ) as caught:
+        admitted(extra, early, structured_outputs="a grammar")
+    assert caught.value.param == "structured_outputs"
+    traced = {"include_reasoning_trace": True}
+    assert stamp_of(admitted(traced, early, structured_outputs="a grammar"))
 
 
 @pytest.mark.parametrize("mode", ["latent", "routed"])

@@ -10,9 +10,10 @@ import pytest
 
 from router.admitting import SOFT, Sampling, engine, request, stamp_of
 from sottovoce_router.admission import admit, block_keys, is_student, latent_of
-from sottovoce_router.capabilities import Capabilities, MarkerIds
+from sottovoce_router.capabilities import Capabilities
 from sottovoce_router.errors import RoutingError
 from sottovoce_router.latent.manifest import Manifest
+from sottovoce_router.markers import MarkerIds
 
 START, END = 3, 4
 MARKERS = MarkerIds((START,), (END,), (END,))
@@ -80,7 +81,9 @@ def test_a_grammar_needs_a_parser_to_wait_for_the_answer() -> None:
     assert latent_of(admitted(structured_outputs="a grammar"))["steps"] == 6
     bare = dataclasses.replace(TRAINED, grammar_waits=False)
     sampling = Sampling({"latent": {}}, structured_outputs="a grammar")
-    with pytest.raises(RoutingError, match=r"structured_outputs: .*--reasoning-parser, or leave"):
+    with pytest.raises(
+        RoutingError, match=r"structured_outputs: .*--reasoning-parser and .* leave"
+    ):
         admit(request(sampling, last=START), bare)
 
 

@@ -22,6 +22,7 @@ CHECKS = [
     "check_imports_are_frozen_in_a_process_of_vllms",
     "check_compiled_models_are_found_by_what_they_take",
     "check_only_ended_requests_are_finished",
+    "check_a_constant_outlives_sleep",
     "check_soft_blocks_are_their_requests_own",
     "check_admission_refuses_as_vllm_does",
     "check_the_stamp_reaches_the_worker",

@@ -11,8 +11,8 @@ import pytest
 
 from router.admitting import SOFT, Sampling, request, stamp_of
 from sottovoce_router.admission import admit, block_keys, is_student, latent_of
-from sottovoce_router.capabilities import MarkerIds, placeholders_in
 from sottovoce_router.errors import RoutingError
+from sottovoce_router.markers import MarkerIds, placeholders_in
 from sottovoce_router.shortcuts.manifest import Manifest
 
 START, END = 3, 4

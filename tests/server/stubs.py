@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sottovoce_router import Step
-from sottovoce_router.capabilities import MarkerIds
+from sottovoce_router.markers import MarkerIds
 
 START, END = 3, 4
 LEDGER_BYTES = 1000  # of a request
@@ -32,6 +32,7 @@ def engine_config(**changes: Any) -> Any:
         tensor_parallel_size=1,
         data_parallel_size=1,
         decode_context_parallel_size=1,
+        prefill_context_parallel_size=1,
         enable_batch_sharded_sampling=False,
     )
     model = SimpleNamespace(

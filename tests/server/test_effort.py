@@ -52,6 +52,8 @@ def test_a_share_of_what_may_be_generated(effort: str, budget: int) -> None:
 
 def test_without_a_limit_it_is_a_share_of_the_context() -> None:
     assert translated("chat", reasoning_effort="low").thinking_budget == int(0.2 * CONTEXT)
+    more = translated("chat", reasoning_effort="low", max_tokens=10**401)
+    assert more.thinking_budget == int(0.2 * CONTEXT)
 
 
 def test_thinking_that_is_disabled_has_no_budget_left() -> None:

@@ -157,6 +157,7 @@ def test_vllm_xargs_that_is_no_object(xargs: Any) -> None:
         ("chat", {}, 1, 1),
         ("chat", {"n": 3}, 1, 3),
         ("chat", {"n": "three"}, 1, 1),
+        ("chat", {"n": float("inf")}, 1, 1),
         ("completions", {"prompt": "a"}, 1, 1),
         ("completions", {"prompt": ["a", "b"], "n": 2}, 2, 4),
         ("completions", {"prompt": [1, 2, 3]}, 1, 1),

@@ -46,7 +46,7 @@ def find_soft(
         first = starts[b] + max(p[_PROMPT] - positions[starts[b]], 0)
         for t in range(first, starts[b + 1]):
             index = positions[t] - p[_PROMPT]
-            count = abs(counts[row, index])
+            count = abs(counts[row, index]) if index >= 0 else 0
             if count == 0:
                 continue
             hit_vectors[num_hits] = -1

@@ -63,13 +63,7 @@ def _check_company(sampling: Any, without: str, capabilities: Capabilities) -> N
     if sampling.repetition_detection is not None:
         remedy = f"takes latent steps for repetition; leave it out, or {without}"
         raise InvalidValueError("repetition_detection", sampling.repetition_detection, remedy)
-    if sampling.structured_outputs is not None and not capabilities.grammar_waits:
-        raise InvalidValueError(
-            "structured_outputs",
-            "(a grammar)",
-            "holds from the first token on, where latent steps are; start the server without "
-            "enable_in_reasoning and with a --reasoning-parser, or leave it out",
-        )
+    capabilities.check_grammar(sampling)
 
 
 def _check_room(request: Any, key: str, steps: int, capabilities: Capabilities) -> None:

@@ -8,7 +8,7 @@ import torch
 
 from ..capabilities import Capabilities
 from ..errors import PluginError
-from ..model_state import RoutedMixin
+from ..model_state import RoutedMixin, outlive_sleep
 from ..params import stamp_of
 from .heads import Head, load_head
 from .noise import normal
@@ -36,6 +36,7 @@ class LatentMixin(RoutedMixin):
             base.max_num_reqs, max_steps, base.inputs_embeds_size, base.dtype, device
         )
         self._end = torch.tensor(self._marker_ids.end, dtype=torch.int64, device=device)
+        outlive_sleep(model, "end_ids", self._end)
         self._latent_plan: Plan | None = None
 
     def _new_head(self, vllm_config: Any) -> tuple[Head, int]:
@@ -107,9 +108,6 @@ class LatentMixin(RoutedMixin):
         plan, self._latent_plan = self._latent_plan, None
         return plan
 
-    def _sampler_parts(self, sampler: Any) -> tuple[Any, ...]:
-        return sampler, self.slots, self.ledger.tensors, self._markers, self.table
-
     def custom_sampler(self, sampler: Any) -> tuple[Any, None]:
         """The routed sampler, which records what latent steps are to record."""
         return LatentSampler(
@@ -129,6 +127,8 @@ class LatentTrainedMixin(LatentMixin):
         self._check_markers(manifest.start, manifest.end)
         model = str(base.model_config.model)
         head = load_head(model, manifest, base.inputs_embeds_size, base.device)
+        for name, parameter in head.named_parameters():
+            outlive_sleep(base.model, f"head_{name.replace('.', '_')}", parameter.data)
         return head, manifest.max_steps
 
     def _check_markers(self, start: str, end: str) -> None:

@@ -16,7 +16,7 @@ def hook_config(module: ModuleType) -> None:
         def create_model_config(self: Any, *args: Any, **kwargs: Any) -> Any:
             from vllm.logger import init_logger
 
-            from ..capabilities import serves_shortcuts
+            from ..additional import serves_shortcuts
             from .manifest import manifest_of
 
             config = original(self, *args, **kwargs)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..embedding import EmbeddingTable
+from ..errors import PluginError
 from ..latent.heads import Codi, Head
 from ..latent.manifest import MAX_STEPS
 from ..latent.rows import Indices
@@ -27,6 +28,12 @@ class ShortcutStateMixin(LatentMixin):
     """What shortcuts add to a model state that takes latent steps."""
 
     def __init__(self, vllm_config: Any, model: Any, encoder_cache: Any, device: Any) -> None:
+        if not hasattr(model, "student"):
+            raise PluginError(
+                "shortcuts come with vLLM's own loaders of weights, and not with this one; choose "
+                "another --load-format, or start with --additional-config "
+                """'{"sottovoce": {"shortcuts": false}}'"""
+            )
         super().__init__(vllm_config, model, encoder_cache, device)
         base: Any = self
         self._student_table = EmbeddingTable.of(model.student, device)
