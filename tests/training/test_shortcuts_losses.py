@@ -18,6 +18,7 @@ from sottovoce_training.shortcuts.losses import (
     early_exit_mse,
     joint_losses,
     latent_losses,
+    layers_run,
     nll,
     shortcut_losses,
     state_mse,
@@ -76,16 +77,29 @@ def test_early_exit_mse_on_two_layers_and_three_positions() -> None:
     assert states.grad[0, 0, 1].tolist() == [0.0, 0.0], "a critical step's first layer is free"
 
 
+def test_layers_run_where_nothing_is_critical() -> None:
+    gates = torch.tensor([[[0.0, 0.5, 0.25, 0.0]], [[1.0, 0.5, 0.25, 0.0]]], requires_grad=True)
+    criticality = torch.tensor([[0.0, 0.5, 1.0, 0.0]])
+    is_counted = torch.tensor([[True, True, True, False]])
+    found = layers_run(gates, criticality, is_counted)
+    assert found.item() == pytest.approx((1.0 + 0.0 + 2 * 0.5 * 0.5) / 6)
+    torch.autograd.backward(found)
+    assert gates.grad is not None
+    assert (gates.grad[:, 0, :2] < 0).all(), "to skip more lowers it"
+    assert gates.grad[:, 0, 2:].tolist() == [[0.0, 0.0], [0.0, 0.0]]
+
+
 @torch.no_grad()
 def test_the_terms_add_up() -> None:
     student, teacher, lesson = new_student(), new_student(), lesson_of(3)
     teacher.model.load_state_dict(new_model(seed=5).state_dict())
     first = latent_losses(student, teacher, lesson, alpha=0.5)
     close(first["loss"], first["answer_nll"] + 0.5 * first["state_mse"])
-    second = shortcut_losses(student, lesson, beta=0.25)
-    close(second["loss"], second["exit_mse"] + 0.25 * second["mixed_nll"])
+    second = shortcut_losses(student, lesson, beta=0.25, gamma=2.0)
+    kept = 2.0 * second["run"]
+    close(second["loss"], second["exit_mse"] + 0.25 * second["mixed_nll"] + kept)
     assert 0 < second["gate"] < 1
-    both = joint_losses(student, teacher, lesson, alpha=0.5, beta=0.25)
+    both = joint_losses(student, teacher, lesson, alpha=0.5, beta=0.25, gamma=2.0)
     close(both["loss"], first["loss"] + second["loss"])
     words = latent_losses(student, teacher, lesson_of(0), alpha=0.5)
     assert words.keys() == {"loss", "explicit_nll"}

@@ -40,6 +40,18 @@ def early_exit_mse(
     return found
 
 
+def layers_run(
+    gates: torch.Tensor, criticality: torch.Tensor, is_counted: torch.Tensor
+) -> torch.Tensor:
+    """The layer executions that positions which are not critical keep, as a share of all.
+
+    Gates w [L, B, S], criticality 0 to 1 and is_counted bool [B, S].
+    """
+    kept = (1 - gates) * (1 - criticality) * is_counted
+    found: torch.Tensor = kept.sum() / (len(gates) * is_counted.sum()).clamp_min(1)
+    return found
+
+
 def latent_losses(
     student: Student, teacher: Student, lesson: Lesson, alpha: float, plain: Pass | None = None
 ) -> Losses:
@@ -66,37 +78,70 @@ def latent_losses(
     return terms
 
 
+def _is_counted(batch: Batch) -> torch.Tensor:
+    """Latents and text without padding, bool [B, K + T]."""
+    is_latent = torch.ones(len(batch.is_text), batch.num_latents, dtype=torch.bool)
+    return torch.cat([is_latent, batch.is_text], dim=1)
+
+
 def _exits(student: Student, batch: Batch, mixed: Pass, plain: Pass) -> torch.Tensor:
     states = student.normed(mixed.states())
     last = [*(segment.states[-1] for segment in plain.latents), plain.text.states[-1]]
     final = student.normed(torch.cat(last, dim=1))
-    is_latent = torch.ones(len(batch.is_text), batch.num_latents, dtype=torch.bool)
-    is_counted = torch.cat([is_latent, batch.is_text], dim=1)
-    return early_exit_mse(states, final, exit_weights(batch.criticality, len(states)), is_counted)
+    weights = exit_weights(batch.criticality, len(states))
+    return early_exit_mse(states, final, weights, _is_counted(batch))
+
+
+def _gates(mixed: Pass) -> torch.Tensor | None:
+    """w of every layer at latents and text, [L, B, K + T]; 0 where there is no shortcut."""
+    segments = [*mixed.latents, mixed.text]
+    if not any(segment.gates for segment in segments):
+        return None
+    none = [torch.zeros(segment.states[0].shape[:2]) for segment in segments]
+    layers = range(len(mixed.text.states) - 1)
+    return torch.stack(
+        [
+            torch.cat(
+                [s.gates[i] if s.gates else zero for s, zero in zip(segments, none, strict=True)], 1
+            )
+            for i in layers
+        ]
+    )
 
 
 def shortcut_losses(
-    student: Student, lesson: Lesson, beta: float, plain: Pass | None = None
+    student: Student, lesson: Lesson, beta: float, gamma: float = 0.0, plain: Pass | None = None
 ) -> Losses:
-    """Stage 2: weighted early-exit MSE to the plain student's final states + beta NLL."""
+    """Stage 2: weighted early-exit MSE to the plain student's final states + beta NLL + gamma run.
+
+    The last term, what positions that are not critical still run, is our addition: by the other
+    two alone no router came to skip a layer.
+    """
     batch = lesson.batch
     if plain is None:
         with torch.no_grad():
             plain = student(batch)
     mixed = student(batch, Gate(), plain.prompt)
     answer, exits = nll(student, mixed.hidden, batch.labels), _exits(student, batch, mixed, plain)
-    gates = [gate.mean() for segment in [*mixed.latents, mixed.text] for gate in segment.gates]
     found = {"loss": exits + beta * answer, "mixed_nll": answer, "exit_mse": exits}
-    if gates:
-        found["gate"] = torch.stack(gates).mean()
+    gates, is_counted = _gates(mixed), _is_counted(batch)
+    if gates is not None:
+        found["run"] = layers_run(gates, batch.criticality, is_counted)
+        found["loss"] = found["loss"] + gamma * found["run"]
+        found["gate"] = gates[:, is_counted].mean()
     return found
 
 
 def joint_losses(
-    student: Student, teacher: Student, lesson: Lesson, alpha: float, beta: float
+    student: Student,
+    teacher: Student,
+    lesson: Lesson,
+    alpha: float,
+    beta: float,
+    gamma: float = 0.0,
 ) -> Losses:
     """The ablation without stages: the sum of both, all parameters learning at once."""
     plain = student(lesson.batch)
     first = latent_losses(student, teacher, lesson, alpha, plain)
-    second = shortcut_losses(student, lesson, beta, plain)
+    second = shortcut_losses(student, lesson, beta, gamma, plain)
     return {**first, **second, "loss": first["loss"] + second["loss"]}

@@ -36,6 +36,7 @@ class Settings(run.Schedule):
     variant: Variant = field(default_factory=Variant)
     alpha: float = 1.0  # of the states' MSE in stage 1
     beta: float = 1.0  # of the NLL in stage 2
+    gamma: float = 2.0  # of what is run where nothing is critical, in stage 2
     criticality: str = "derived"  # or "linked", by which every step of these chains is critical
     explicit_share: float = 0.2  # of the lessons: thought in words
     steps_read: bool = True  # whether a decoder learns the chain's steps from the latents
@@ -109,8 +110,10 @@ class Run(run.Run[Lesson]):
             if settings.stage == "latent":
                 return latent_losses(self.model, self.teacher, batch, settings.alpha)
             if settings.stage == "shortcut":
-                return shortcut_losses(self.model, batch, settings.beta)
-            return joint_losses(self.model, self.teacher, batch, settings.alpha, settings.beta)
+                return shortcut_losses(self.model, batch, settings.beta, settings.gamma)
+            return joint_losses(
+                self.model, self.teacher, batch, settings.alpha, settings.beta, settings.gamma
+            )
 
     def measure(self, mode: Mode) -> tuple[list[Result], float]:
         """The results on the validation problems, and the share of layers skipped."""
