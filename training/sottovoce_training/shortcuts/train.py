@@ -36,7 +36,7 @@ class Settings(run.Schedule):
     variant: Variant = field(default_factory=Variant)
     alpha: float = 1.0  # of the states' MSE in stage 1
     beta: float = 1.0  # of the NLL in stage 2
-    gamma: float = 2.0  # of what is run where nothing is critical, in stage 2
+    gamma: float = 1.0  # of what is run where nothing is critical, in stage 2
     criticality: str = "derived"  # or "linked", by which every step of these chains is critical
     explicit_share: float = 0.2  # of the lessons: thought in words
     steps_read: bool = True  # whether a decoder learns the chain's steps from the latents
@@ -148,7 +148,13 @@ def stages(
     # Without the depth shortcut there is none in a text that is thought in words.
     share = 0.0 if "depth" in left_out else 0.5
     shortcut = Settings(
-        num_shortcut_steps, 1e-3, weight_decay=0.0, stage="shortcut", explicit_share=share, **common
+        num_shortcut_steps,
+        5e-3,
+        warmup=50,
+        weight_decay=0.0,
+        stage="shortcut",
+        explicit_share=share,
+        **common,
     )
     return [latent, shortcut]
 
@@ -159,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, default=Path("models/tiny-reasoner"))
     parser.add_argument("--out", type=Path, default=Path(".cache/shortcuts"))
     parser.add_argument("--stage-1-steps", type=int, default=2600)
-    parser.add_argument("--stage-2-steps", type=int, default=250)
+    parser.add_argument("--stage-2-steps", type=int, default=800)
     parts = ["depth", "step", "stages", "decoder"]
     parser.add_argument("--without", nargs="*", choices=parts, default=[])
     parser.add_argument("--criticality", choices=sorted(RULES), default="derived")
