@@ -4,7 +4,7 @@ import { element, quoted, show, visible } from "./dom.js";
 import { Timeline } from "./timeline.js";
 
 const MOVES = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1, PageDown: 10, PageUp: -10 };
-const SIGNS = { soft: "●", discrete: "■", forced: "▲" };
+const SIGNS = { soft: "●", discrete: "■", forced: "▲", latent: "◆" };
 const HINT = "Point at a step, or move along them with the arrow keys.";
 let numMade = 0;
 

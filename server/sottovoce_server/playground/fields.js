@@ -95,7 +95,9 @@ export class Fields {
       stream_options: { include_usage: true },
     };
     for (const name of SAMPLING) if (state[name]) body[name] = Number(state[name]);
-    if (mode !== "explicit") body.routing = this.#routing(state, mode);
+    const routing = mode === "explicit" ? {} : this.#routing(state, mode);
+    // A model's own latent steps take none.
+    if (Object.keys(routing).length) body.routing = routing;
     return body;
   }
 

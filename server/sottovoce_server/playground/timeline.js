@@ -8,6 +8,7 @@ const SHAPES = {
   soft: (x, y, r) => `M${x - r} ${y}a${r} ${r} 0 1 0 ${2 * r} 0a${r} ${r} 0 1 0 ${-2 * r} 0z`,
   discrete: (x, y, r) => `M${x - r} ${y - r}h${2 * r}v${2 * r}h${-2 * r}z`,
   forced: (x, y, r) => `M${x} ${y - r}l${r} ${2 * r}h${-2 * r}z`,
+  latent: (x, y, r) => `M${x} ${y - r}l${r} ${r}l${-r} ${r}l${-r} ${-r}z`,
 };
 
 export class Timeline {
