@@ -195,7 +195,7 @@ def _write_decoder(path: Path) -> None:
         for parameter in decoder.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0.0, 0.4, generator=generator)
-        decoder.get_output_embeddings().weight[END_OF_TEXT] *= 1.5
+        decoder.get_output_embeddings().weight[END_OF_TEXT] *= 3.0
     tensors = {name: t.clone() for name, t in decoder.state_dict().items()}
     if decoder.config.tie_word_embeddings:
         del tensors["lm_head.weight"]

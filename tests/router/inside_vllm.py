@@ -272,16 +272,11 @@ def check_texts_beside_rows_without() -> None:
     user = _user_tensors(4, 3)
     joined = attach(user, record, None).tolists()
     assert np.array_equal(strip(joined).logprobs, user.tolists().logprobs)
-    before, after = rows(plain_rows(plain)), rows(joined)
+    before, after = rows(attach(None, plain, torch.zeros(4)).tolists()), rows(joined)
     steps = [decode(1, raw) for raw in after]
     assert [step.text for step in steps] == [(5, 0), None, None, None]
     assert [step._replace(text=None) for step in steps] == [decode(1, raw) for raw in before]
     assert decode(1, after[0], is_traced=False).text is None
-
-
-def plain_rows(record: Any) -> Any:
-    """The record alone, as the host sees it."""
-    return attach(None, record, torch.zeros(len(record.ids), dtype=torch.int64)).tolists()
 
 
 def check_the_stamp_reaches_the_worker() -> None:
