@@ -89,7 +89,8 @@ def _forbid_upload(name: str) -> Callable[..., Any]:
     original = getattr(torch, name)
 
     def make(*args: Any, device: Any = None, **kwargs: Any) -> Any:
-        if device is not None and torch.device(device).type == "meta":
+        is_empty = bool(args) and isinstance(args[0], list) and not args[0]  # nothing to copy
+        if device is not None and torch.device(device).type == "meta" and not is_empty:
             raise HostSyncError(f"torch.{name} from the host, blocking")
         return original(*args, device=device, **kwargs)
 

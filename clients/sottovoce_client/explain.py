@@ -24,8 +24,14 @@ VECTOR = "(vector)"  # what a latent step writes: its token is a placeholder
 
 
 def trace_table(trace: Sequence[TraceStep], num_alternatives: int = _NUM_ALTERNATIVES) -> Table:
-    """The steps of one choice; at most so many alternatives a step, the heaviest first."""
+    """The steps of one choice; at most so many alternatives a step, the heaviest first.
+
+    The last column, in words, is there where a latent step was read.
+    """
     table = Table("step", "route", "token", "p_max", "entropy", "alternatives", box=None)
+    has_words = any(step.step is not None for step in trace)
+    if has_words:
+        table.add_column("in words")
     for name in ("step", "p_max", "entropy"):
         next(column for column in table.columns if column.header == name).justify = "right"
     for number, step in enumerate(trace, start=1):
@@ -37,6 +43,7 @@ def trace_table(trace: Sequence[TraceStep], num_alternatives: int = _NUM_ALTERNA
             f"{step.p_max:.3f}",
             f"{step.entropy:.3f}",
             Text(_listed(step.alternatives, num_alternatives)),
+            *([Text(_in_words(step))] if has_words else []),
         )
     return table
 
@@ -46,6 +53,10 @@ def _listed(alternatives: Sequence[Alternative], limit: int) -> str:
     shown = [f"{_spelt(a.token)} {a.weight:.2f}" for a in heaviest[:limit]]
     num_more = len(heaviest) - len(shown)
     return "  ".join([*shown, *([f"and {num_more} more"] if num_more else [])])
+
+
+def _in_words(step: TraceStep) -> str:
+    return "" if step.step is None else printable("; ".join(step.step.strip().split("\n")))
 
 
 def _spelt(token: str) -> str:

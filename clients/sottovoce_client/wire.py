@@ -92,6 +92,7 @@ class TraceStep(_Wire):
     p_max: float  # 0 to 1
     entropy: float  # nats
     alternatives: tuple[Alternative, ...] = ()
+    step: str | None = None  # a latent step in words, of a model that has a decoder of them
 
 
 class Shortcuts(_Wire):

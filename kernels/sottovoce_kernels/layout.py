@@ -192,8 +192,9 @@ class Record:
 
     Column 0: route + 8 * number of alternatives, p_max. Column 1: cause, + 8 at the first step in a
     slot, of a request that came or came back, + 16 * the layers skipped by the position whose
-    logits these are; entropy in nats. Then the alternatives: id, weight. Last column: minus the
-    number of columns, 0 (no real id is negative).
+    logits these are; entropy in nats. Then the alternatives: id, weight. Then, if a row of the batch
+    has any, ids of the text that a latent step is read as, -1 past its end. Last column: minus the
+    number of columns (no real id is negative), and the columns of text that are this row's, 0 if none.
     """
 
     ids: torch.Tensor  # int64 [B, RECORD_EXTRA + trace width]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from sottovoce_kernels import RECORD_EXTRA, Cause, Record, Route
 
 if TYPE_CHECKING:
+    import torch
     from vllm.v1.outputs import LogprobsLists, LogprobsTensors
 
 ROUTE_NAMES: dict[int, str] = {
@@ -37,6 +38,7 @@ class Step(NamedTuple):
     cause: str | None = None  # of a forced end, at its first step
     takes_slot: bool = False  # the first step since the request came, or came back
     num_skipped: int = 0  # layers that the position before the token skipped
+    text: tuple[int, ...] | None = None  # token ids of what a latent was read as; None: it was not
 
 
 def attach(user: LogprobsTensors | None, record: Record, sampled: Any) -> LogprobsTensors:
@@ -50,6 +52,24 @@ def attach(user: LogprobsTensors | None, record: Record, sampled: Any) -> Logpro
         logprob_token_ids=torch.cat([user.logprob_token_ids, record.ids], dim=1),
         logprobs=torch.cat([user.logprobs, record.values], dim=1),
     )
+
+
+def with_texts(
+    record: Record, rows: torch.Tensor, texts: torch.Tensor, is_read: torch.Tensor
+) -> Record:
+    """The record with texts, int64 [n, T], -1 past the end of each, in rows [n] where bool [n] is true."""
+    import torch
+
+    length = texts.shape[1]
+    ids = record.ids.new_zeros(len(record.ids), length)
+    values = record.values.new_zeros(len(record.values), length)
+    ids[rows] = texts
+    wider = Record(
+        torch.cat([record.ids[:, :-1], ids, record.ids[:, -1:] - length], dim=1),
+        torch.cat([record.values[:, :-1], values, record.values[:, -1:]], dim=1),
+    )
+    wider.values[rows, -1] = length * is_read.to(values.dtype)
+    return wider
 
 
 def _start(lists: LogprobsLists) -> int:
@@ -82,7 +102,11 @@ def decode(token_id: int, raw: list[Any], is_traced: bool = True) -> Step:
     alternatives = tuple(zip(ids[2 : 2 + width], values[2 : 2 + width], strict=True))
     cause, takes_slot = CAUSE_NAMES.get(ids[1] % 8), ids[1] // 8 % 2 == 1
     name, num_skipped = ROUTE_NAMES.get(route), ids[1] // 16
-    return Step(token_id, name, values[0], values[1], alternatives, cause, takes_slot, num_skipped)
+    length = int(values[-1]) if is_traced else 0
+    text = tuple(i for i in ids[-1 - length : -1] if i >= 0) if length else None
+    return Step(
+        token_id, name, values[0], values[1], alternatives, cause, takes_slot, num_skipped, text
+    )
 
 
 def width(trace_top_n: int) -> int:

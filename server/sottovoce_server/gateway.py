@@ -269,7 +269,7 @@ class _Context:
         tokenizer = self.engine.renderer.tokenizer
         return Tally(
             self._markers,
-            lambda token: str(tokenizer.decode([token])),
+            lambda ids: str(tokenizer.decode(list(ids))),
             self._num_layers,
             translation.num_prompts,
             translation.num_per_prompt,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
@@ -52,7 +52,7 @@ class Tally:
     """Watches a request's outputs (see `sottovoce_router.observe`)."""
 
     markers: MarkerIds | None
-    decode: Callable[[int], str]
+    decode: Callable[[Sequence[int]], str]
     num_layers: int
     num_prompts: int = 1
     num_per_prompt: int = 1
@@ -172,14 +172,15 @@ class Tally:
         return [self._render(step) for step in fresh if step.route is not None]
 
     def _render(self, step: Step) -> dict[str, Any]:
-        return {
+        shown = {
             "token_id": step.token_id,
-            "token": self.decode(step.token_id),
+            "token": self.decode([step.token_id]),
             "route": step.route,
             "p_max": min(step.p_max, 1.0),  # float32 sums end a rounding error past the bound
             "entropy": max(step.entropy, 0.0),
             "alternatives": [
-                {"token_id": token, "token": self.decode(token), "weight": weight}
+                {"token_id": token, "token": self.decode([token]), "weight": weight}
                 for token, weight in step.alternatives
             ],
         }
+        return shown if step.text is None else shown | {"step": self.decode(step.text)}

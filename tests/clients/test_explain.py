@@ -61,6 +61,15 @@ def test_a_latent_step_is_read_by_its_alternatives() -> None:
     assert '"Hm" 0.75  "?" 0.25' in line
 
 
+def test_a_latent_step_in_words() -> None:
+    read = step("<pad>", "latent", step="[b] 3 + 4 = 7\n\x1bso 8\n")
+    header, first, second = table(read, step("Hm"))
+    assert header.rstrip().endswith("in words")
+    assert first.rstrip().endswith("1.00         [b] 3 + 4 = 7; \ufffdso 8")
+    assert second.rstrip().endswith('"?" 0.25')
+    assert "in words" in table(step("<pad>", "latent", step=""))[0]
+
+
 def test_white_space_and_control_characters_can_be_seen() -> None:
     assert '"\\n\\u001b"' in table(step("\n\x1b"))[1]
     assert '"\ufffd"' in table(step("\x9b"))[1]

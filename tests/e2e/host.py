@@ -116,6 +116,7 @@ def _choice(chunks: list[Any]) -> Choice:
             {},
             s.takes_slot,
             s.num_skipped,
+            s.text,
         )
         for s in record
     ]

@@ -5,6 +5,7 @@ Heads are drawn as in `shortcut_models.py`, for the reason given there.
 
 from __future__ import annotations
 
+import copy
 import functools
 import math
 from collections.abc import Callable
@@ -17,12 +18,13 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, DynamicCache, PreTrainedTokenizerFast
 
 from e2e import models
 from sottovoce_router.latent.manifest import Manifest
 
 WIDTH, STRIDE, MAX_STEPS = 64, 2, 9
+TEXT, END_OF_TEXT = 32, 0  # tokens of a step in words, at most, and what ends it
 _GOLDEN, _FIRST, _SECOND = (
     np.uint64(x) for x in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 )
@@ -82,6 +84,7 @@ class Thinking:
     num_latents: int
     logits: list[torch.Tensor]  # [V], of every generated token
     margin: float  # how near to 0 the stop head came
+    latents: list[torch.Tensor]  # [H], those that were fed
 
 
 class Latent:
@@ -137,8 +140,10 @@ class Latent:
 
         embed = self._model.get_input_embeddings()
         states, margin, taken = [read(embed(torch.tensor(prompt)))], math.inf, 0
+        latents: list[torch.Tensor] = []
         while taken < steps:
-            states.append(read(self._next(states[-1], seed, taken)[None]))
+            latents.append(self._next(states[-1], seed, taken))
+            states.append(read(latents[-1][None]))
             taken += 1
             if self.method == "atp" and taken % STRIDE == 0 and taken < steps:
                 w = self._weights
@@ -147,12 +152,61 @@ class Latent:
                 if logit > 0:
                     break
         states += [read(embed(torch.tensor([token]))) for token in tokens[taken:-1]]
-        return Thinking(taken, [self._model.lm_head(h) for h in states], margin)
+        return Thinking(taken, [self._model.lm_head(h) for h in states], margin, latents)
+
+    @functools.cached_property
+    def _decoder(self) -> Any:
+        decoder = AutoModelForCausalLM.from_config(_one_layer(self.path))
+        decoder.load_state_dict(
+            load_file(self.path / "latent" / "decoder.safetensors"), strict=False
+        )
+        return decoder.eval()
+
+    @torch.inference_mode()
+    def words(self, latent: torch.Tensor) -> tuple[int, ...]:
+        """What the step decoder reads in a latent [H], all of the text anew for each token."""
+        embed, text = self._decoder.get_input_embeddings(), list[int]()
+        while len(text) < TEXT:
+            inputs = torch.cat([latent[None], embed(torch.tensor(text, dtype=torch.int64))])
+            token = int(self._decoder(inputs_embeds=inputs[None]).logits[0, -1].argmax())
+            if token == END_OF_TEXT:
+                break
+            text.append(token)
+        return tuple(text)
+
+    def reads(self, index: int) -> bool:
+        """Whether the latent at an index is one that the decoder is for."""
+        if self.method == "coconut":
+            return False
+        return self.method == "codi" or index % STRIDE == STRIDE - 1
+
+
+def _one_layer(path: Path) -> Any:
+    config = copy.deepcopy(AutoConfig.from_pretrained(path))
+    config.num_hidden_layers = 1
+    return config
+
+
+def _write_decoder(path: Path) -> None:
+    """One layer with matrices wide enough that texts differ, which end at some time."""
+    decoder = AutoModelForCausalLM.from_config(_one_layer(path))
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for parameter in decoder.parameters():
+            if parameter.ndim > 1:
+                parameter.normal_(0.0, 0.4, generator=generator)
+        decoder.get_output_embeddings().weight[END_OF_TEXT] *= 3.0
+    tensors = {name: t.clone() for name, t in decoder.state_dict().items()}
+    if decoder.config.tie_word_embeddings:
+        del tensors["lm_head.weight"]
+    save_file(tensors, path / "latent" / "decoder.safetensors")
 
 
 def _trained(path: Path, method: str) -> Latent:
-    stride = STRIDE if method == "atp" else None
-    Manifest(method, 4, stride, MAX_STEPS, WIDTH, "<think>", "</think>").write(path)
+    stride, layers = STRIDE if method == "atp" else None, None if method == "coconut" else 1
+    Manifest(method, 4, stride, MAX_STEPS, WIDTH, "<think>", "</think>", layers).write(path)
+    if layers:
+        _write_decoder(path)
     weights = _head(method)
     if weights:
         save_file(weights, path / "latent" / "head.safetensors")

@@ -17,6 +17,7 @@ class Step:
     fed: dict[int, float] = field(default_factory=dict, compare=False)  # of the loop's soft steps
     takes_slot: bool = field(default=False, compare=False)  # of the engine's steps
     num_skipped: int = 0  # layers
+    text: tuple[int, ...] | None = field(default=None, compare=False)  # of the engine's latents
 
 
 def routes_of(steps: list[Step]) -> list[str | None]:

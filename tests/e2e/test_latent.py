@@ -8,7 +8,7 @@ import pytest
 
 from e2e.compare import prompt_of
 from e2e.engine import Engine, Engines, Prompt, Result
-from e2e.latent_models import Latent, gpt2, llama
+from e2e.latent_models import TEXT, Latent, gpt2, llama
 from e2e.latent_runs import Asked, follow
 from e2e.request import Request
 from e2e.steps import routes_of
@@ -90,6 +90,33 @@ def test_the_trace_reads_the_latents(engine: Engine, model: Latent) -> None:
     # Half a character at the end is held back.
     assert result.only.text.rstrip("\ufffd") == text.rstrip("\ufffd")
     assert text.startswith("</think>")
+
+
+def test_the_trace_has_steps_in_words(engine: Engine, model: Latent) -> None:
+    """As the step decoder of the directory writes them, beside requests without; alone, the same."""
+    asked = [
+        Asked(model.prompt(question), None, seed, more={"include_reasoning_trace": 1})
+        for seed, question in enumerate(QUESTIONS, start=8)
+    ]
+    prompts = [a.as_prompt(arrives=i) for i, a in enumerate(asked)]
+    untraced = Asked(asked[0].prompt, 5).as_prompt()
+    *results, quiet = engine.run([*prompts, untraced, *others(model)]).results[: len(asked) + 1]
+    assert {step.text for step in quiet.only.steps} == {None}
+    texts: list[tuple[int, ...] | None] = []
+    took: list[int] = []
+    for a, result in zip(asked, results, strict=True):
+        want = model.think(a.prompt, result.only.token_ids, a.most(model), a.seed)
+        read = [model.words(z) if model.reads(i) else None for i, z in enumerate(want.latents)]
+        assert [step.text for step in result.only.steps] == read + [None] * (20 - len(read))
+        texts += read
+        took.append(len(read))
+    if model.method != "coconut":
+        lengths = {len(text) for text in texts if text is not None}
+        assert min(lengths) < TEXT
+        assert len(set(texts)) > 2
+    assert (min(took) < asked[0].most(model) - 1) == (
+        model.method == "atp"
+    )  # past a stop none is read
 
 
 def test_a_seed_decides_what_is_drawn(engine: Engine, model: Latent) -> None:

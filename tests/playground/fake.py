@@ -47,6 +47,13 @@ def _steps(mode: str) -> list[Step]:
     ]
 
 
+VECTORS = [
+    Step(0, "latent", 0.9, 0.1, ((0, 0.8), (1, 0.2)), text=(0, 1, 2, 3)),
+    Step(0, "latent", 0.6, 0.4, ((1, 0.8), (2, 0.2))),
+    Step(8, "forced", 1.0, 0.0, ((8, 1.0),)),
+]
+
+
 @dataclass
 class Engine:
     """What stands for vLLM's app; a test sets how its streams end."""
@@ -54,6 +61,7 @@ class Engine:
     breaks: bool = False  # the connection is lost after three steps
     ends_early: bool = False  # the stream ends there, in good order and without its last event
     error: str = ""  # the stream says this there
+    has_vectors: bool = False  # it thinks in these, of which the first is read in words
     holds: bool = False  # the stream goes on from there when the client hangs up
     requests: list[Any] = field(default_factory=list)
     num_hung_up: int = 0
@@ -67,7 +75,7 @@ class Engine:
         self.requests.append(request)
         await _start(send, "text/event-stream; charset=utf-8")
         mode = (request.get("vllm_xargs") or {}).get("reasoning_mode", "explicit")
-        for i, step in enumerate(_steps(mode)):
+        for i, step in enumerate(VECTORS if self.has_vectors else _steps(mode)):
             if i == 3 and await self._is_over(receive, send):
                 return
             _tell(step)

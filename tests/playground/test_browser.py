@@ -117,6 +117,21 @@ def test_details_by_keyboard(page: Any) -> None:
     assert routed.locator("[role=option][aria-selected=true]").count() == 1
 
 
+def test_latent_steps_in_words(page: Any, fake: Fake) -> None:
+    """Where they were read; a model's own steps are asked for without any routing."""
+    fake.engine.has_vectors = True
+    with page.expect_request("**/v1/chat/completions") as sent:
+        run(page, "latent")
+    assert "routing" not in sent.value.post_data_json
+    latent = column(page, "latent")
+    steps = latent.locator("[role=option]")
+    assert steps.all_text_contents() == ["17 + 25", "(vector)", "</think>"]
+    steps.first.hover()
+    details = latent.locator(".details").inner_text()
+    assert "1. “17 + 25” ◆ latent: p_max 0.900, entropy 0.100 nats" in details
+    assert latent.locator(".timeline .latent").get_attribute("d").count("M") == 2
+
+
 def test_timeline(page: Any) -> None:
     run(page, "latent", "routed")
     routed = column(page, "routed")
@@ -128,7 +143,7 @@ def test_timeline(page: Any) -> None:
     assert len(set(heights)) == NUM_STEPS
     below = [y > _threshold_height(timeline) for y in heights]
     assert below == [p < 0.7 for p in P_MAX]
-    for route in ("soft", "discrete", "forced"):
+    for route in ("soft", "discrete", "forced", "latent"):
         marks = timeline.locator(f".{route}").get_attribute("d").count("M")
         assert marks == routes_of("routed").count(route)
     assert column(page, "latent").locator(".timeline .threshold").get_attribute("d") == ""

@@ -24,7 +24,7 @@ from sottovoce_router.capabilities import Capabilities
 from sottovoce_router.latent import hooks as latent_hooks
 from sottovoce_router.params import STAMP
 from sottovoce_router.plugin import register
-from sottovoce_router.record import Step, attach, decode, rows, strip
+from sottovoce_router.record import Step, attach, decode, rows, strip, with_texts
 from sottovoce_router.shortcuts import hooks as shortcut_hooks
 
 MARK = "_sottovoce_wrapped"
@@ -282,6 +282,22 @@ def check_steps_of_different_widths() -> None:
         _update(processor, attach(user, record, torch.tensor([7])), row=0)
     alternatives = [len(decode(7, raw).alternatives) for raw in processor.routing]
     assert alternatives == [2, 1, 2]
+
+
+def check_texts_beside_rows_without() -> None:
+    """A batch in which one latent is read, one may be and is not fed, and others never are."""
+    pairs = [(7, 0.5), (8, 0.25)]
+    plain = make_record([(4, pairs), (4, []), (1, pairs), (0, [])], width=2)
+    texts, is_read = torch.tensor([[5, 0, -1], [6, 6, 6]]), torch.tensor([True, False])
+    record = with_texts(plain, torch.tensor([0, 1]), texts, is_read)
+    user = _user_tensors(4, 3)
+    joined = attach(user, record, None).tolists()
+    assert np.array_equal(strip(joined).logprobs, user.tolists().logprobs)
+    before, after = rows(attach(None, plain, torch.zeros(4)).tolists()), rows(joined)
+    steps = [decode(1, raw) for raw in after]
+    assert [step.text for step in steps] == [(5, 0), None, None, None]
+    assert [step._replace(text=None) for step in steps] == [decode(1, raw) for raw in before]
+    assert decode(1, after[0], is_traced=False).text is None
 
 
 def check_the_stamp_reaches_the_worker() -> None:

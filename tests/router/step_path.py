@@ -176,9 +176,21 @@ def sampler() -> None:
     assert output.logprobs_tensors.logprob_token_ids.shape == (5, 3 + 13)
 
 
+def _decoder() -> Any:
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=VOCAB, hidden_size=HIDDEN, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=2,
+    )  # fmt: skip
+    with META:
+        return LlamaForCausalLM(config).bfloat16().requires_grad_(False).eval()
+
+
 def latent_steps() -> None:
     """Latent steps from a new, a thinking and an ordinary request to what they record."""
     from sottovoce_router.latent.heads import Atp
+    from sottovoce_router.latent.reader import NUM_TOKENS, StepReader
     from sottovoce_router.latent.sampler import LatentSampler
     from sottovoce_router.latent.slots import LatentSlots, Stamp
     from sottovoce_router.latent.state import LatentMixin
@@ -194,17 +206,20 @@ def latent_steps() -> None:
         num_computed_tokens_np=np.array([0, 5, 1]), prefill_len_np=np.array([2, 2, 2]),
     )  # fmt: skip
     sampler: Any = object.__new__(LatentSampler)
+    reader = StepReader(_decoder(), _long(1), 5)
     with forbidden():
         for slot, stamp in enumerate((Stamp(9, 1), Stamp(9, 1, 7), None)):
-            state.latents.add(slot, str(slot), stamp, 2)
+            state.latents.add(slot, str(slot), stamp, 2, read_every=5)
         state.latents.apply_staged_writes()
         state._overlay(torch.empty(4, HIDDEN, dtype=torch.bfloat16, device=META), batch)
         state.think(torch.empty(4, HIDDEN, dtype=torch.bfloat16, device=META), _long(3))
         sampler._latents, sampler._end = state.latents, state._end
         sampler._plan = plan = state.take_latent_plan()
+        sampler._reader = reader
         sampler._amend(_long(3))
-        assert sampler._complete(None, torch.empty(3, VOCAB, device=META)) is not None
-    assert [len(part.requests) for part in (plan.made, plan.given)] == [2, 2]
+        record = sampler._complete(None, torch.empty(3, VOCAB, device=META))
+    assert record.ids.shape == record.values.shape == (3, 3 + NUM_TOKENS)
+    assert [len(part.requests) for part in (plan.made, plan.given, plan.read)] == [2, 2, 1]
     assert len(plan.fed.rows) == 1
 
 

@@ -23,6 +23,7 @@ CHECKS = [
     "check_logprobs_are_what_they_were",
     "check_an_unrouted_request_beside_routed_ones",
     "check_steps_of_different_widths",
+    "check_texts_beside_rows_without",
 ]
 
 

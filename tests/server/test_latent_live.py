@@ -10,6 +10,7 @@ import pytest
 from e2e.latent_models import MAX_STEPS
 from server.serving import MODEL, Server
 from server.talk import assert_error
+from sottovoce_client import Client
 
 MAX_TOKENS = 24
 CHAT: dict[str, Any] = {
@@ -73,6 +74,56 @@ def test_a_stream_says_the_same(trained: Server) -> None:
     assert [step["route"] for step in trace] == ["latent"] * num_latent + ["forced"]
     assert all(step["alternatives"] for step in trace)
     assert details_of(events[-1]) == details_of(whole)
+
+
+TRACED = {"latent": {"steps": 4}, "include_reasoning_trace": True}
+PLAIN = {key: value for key, value in CHAT.items() if key != "messages"}
+QUESTION = CHAT["messages"][0]["content"]
+ASKED: dict[str, dict[str, Any]] = {
+    "/v1/completions": {
+        **PLAIN, "prompt": f"<|im_start|>user\n{QUESTION}<|im_end|>\n<|im_start|>assistant\n<think>\n",
+    },
+    "/v1/responses": {
+        "model": MODEL, "input": QUESTION, "max_output_tokens": MAX_TOKENS, "temperature": 0.0,
+    },
+    "/v1/messages": PLAIN | {"messages": CHAT["messages"]},
+}  # fmt: skip
+
+
+def assert_read(trace: list[dict[str, Any]]) -> None:
+    """Every second latent in words, and nothing else."""
+    latents = [step for step in trace if step["route"] == "latent"]
+    has_words = [isinstance(step.get("step"), str) for step in latents]
+    assert has_words == [i % 2 == 1 for i in range(len(latents))]
+    assert True in has_words
+    assert not any("step" in step for step in trace if step["route"] != "latent")
+
+
+def test_latents_are_read_in_words(trained: Server) -> None:
+    """Streamed or not, and by the client."""
+    (choice,) = ask(trained, **TRACED).json()["choices"]
+    assert_read(choice["routing"]["trace"])
+    words = [step.get("step") for step in choice["routing"]["trace"]]
+    assert any(words)
+    events = [json.loads(line[6:]) for line in ask(trained, **TRACED, stream=True).text.splitlines()
+              if line.startswith("data: {")]  # fmt: skip
+    chunks = [choice for event in events for choice in event["choices"]]
+    streamed = [step for chunk in chunks for step in chunk.get("routing", {}).get("trace", [])]
+    assert [step.get("step") for step in streamed] == words
+    with Client(trained.base) as client:
+        done = client.chat(QUESTION, model=MODEL, latent={"steps": 4}, trace=True,
+                           **{k: CHAT[k] for k in ("max_tokens", "temperature", "seed")})  # fmt: skip
+    assert [step.step for step in done.trace] == words
+
+
+@pytest.mark.parametrize("route", ASKED)
+def test_every_endpoint_has_the_words(trained: Server, route: str) -> None:
+    with trained.http() as client:
+        response = client.post(route, json={**ASKED[route], **TRACED})
+    assert response.status_code == 200, response.text
+    holder = response.json()
+    holder = holder["choices"][0] if "choices" in holder else holder
+    assert_read(holder["routing"]["trace"])
 
 
 def test_the_model_list_has_the_method(trained: Server) -> None:

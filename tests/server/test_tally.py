@@ -12,7 +12,11 @@ from sottovoce_server.tally import Tally
 
 
 def tally(num_prompts: int = 1, num_per_prompt: int = 1, **fields: Any) -> Tally:
-    known = {"markers": MARKERS, "decode": lambda token: f"<{token}>", "num_layers": 3}
+    known = {
+        "markers": MARKERS,
+        "decode": lambda ids: "".join(f"<{i}>" for i in ids),
+        "num_layers": 3,
+    }
     return Tally(**{**known, **fields}, num_prompts=num_prompts, num_per_prompt=num_per_prompt)
 
 
@@ -206,6 +210,17 @@ def test_single_prompt_whatever_its_id(request_id: str) -> None:
     counts = tally()
     counts.watch(output(request_id, completion(0, [11], ["soft"])))
     assert shown(counts, 0) == [11]
+
+
+@pytest.mark.parametrize("text", [None, (), (12, 13)])
+def test_a_latent_that_was_read_has_its_text(text: tuple[int, ...] | None) -> None:
+    counts = tally()
+    done = completion(0, [7])
+    done.routing = [step(7, "latent", text=text)]
+    counts.watch(output("chatcmpl-a", done))
+    (entry,) = counts.take_trace(0)
+    found = {} if text is None else {"step": "".join(f"<{i}>" for i in text)}
+    assert {key: value for key, value in entry.items() if key == "step"} == found
 
 
 def test_step_as_shown() -> None:

@@ -64,7 +64,7 @@ class StepDecoder(nn.Module):
     """Reads a step's text from its latent: SIM-CoT's auxiliary decoder (arXiv 2509.20317).
 
     It starts as the reasoner's first layers, two where the paper takes a whole model, and is not
-    needed to answer.
+    needed to answer: the server reads latents by it for traces (`sottovoce_router.latent.reader`).
     """
 
     def __init__(self, model: Any, num_layers: int = DECODER_LAYERS) -> None:

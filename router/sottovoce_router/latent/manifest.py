@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER, MANIFEST, HEAD = "latent", "manifest.json", "head.safetensors"
+DECODER = "decoder.safetensors"
 FORMAT = 1
 METHODS = ("coconut", "codi", "atp")
 MAX_STEPS = 64  # latent steps of one request, and the width of their ledger
@@ -25,6 +26,7 @@ class Manifest:
     width: int  # of the states
     start: str  # the marker after which a prompt is in thinking
     end: str  # the marker given after the last latent step
+    decoder_layers: int | None = None  # of what reads latents in words; None: there is no such
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -39,6 +41,8 @@ class Manifest:
             raise ValueError(f"stride {self.stride!r} must be 1 or more for atp, and else null")
         if not self.start or not self.end:
             raise ValueError("start and end must be the texts of the markers")
+        if self.decoder_layers is not None and self.decoder_layers < 1:
+            raise ValueError(f"decoder_layers {self.decoder_layers!r} must be 1 or more, or null")
 
     @property
     def default_steps(self) -> int:

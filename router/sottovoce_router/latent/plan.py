@@ -36,6 +36,15 @@ class Made:
 
 
 @dataclass(frozen=True)
+class Read:
+    """Requests of the batch whose next latent input is read in words."""
+
+    requests: torch.Tensor
+    ledger_rows: torch.Tensor
+    steps: torch.Tensor  # index of that input's step
+
+
+@dataclass(frozen=True)
 class Given:
     """Requests of the batch that may record what is not theirs to choose."""
 
@@ -52,6 +61,7 @@ class Plan:
     fed: Fed | None
     made: Made | None
     given: Given | None
+    read: Read | None = None
 
 
 def _columns(device: torch.device, *columns: Indices) -> list[torch.Tensor]:
@@ -76,6 +86,9 @@ def plan_step(batch: InputBatch, slots: LatentSlots, num_end: int) -> Plan | Non
     # Of a prompt that is read in pieces, or again, only the end makes anything new.
     made = given & (index < slots.steps[at]) & (seen >= batch.prefill_len_np[requests])
 
+    every = slots.read_every[at]
+    read = made & (every > 0) & ((index + 1) % every.clip(1) == 0)
+
     def of(where: Indices, column: Indices) -> list[torch.Tensor]:
         columns = (requests, ledger_row, index, column)
         return _columns(device, *(c[where] for c in columns))
@@ -85,4 +98,5 @@ def plan_step(batch: InputBatch, slots: LatentSlots, num_end: int) -> Plan | Non
         fed=Fed(*_columns(device, *where)) if fed.any() else None,
         made=Made(*of(made, slots.seed[at])) if made.any() else None,
         given=Given(*of(given, slots.placeholder[at])) if given.any() else None,
+        read=Read(*of(read, every)[:3]) if read.any() else None,
     )

@@ -9,8 +9,10 @@ import torch
 
 from sottovoce_kernels import RECORD_EXTRA, Record, Route
 
+from .. import record as records
 from ..sampler import RoutedSampler
-from .plan import Given, Plan
+from .plan import Given, Plan, Read
+from .reader import StepReader
 from .slots import LatentSlots
 
 
@@ -30,16 +32,19 @@ class LatentSampler(RoutedSampler):
         latents: LatentSlots,
         end: torch.Tensor,
         take_plan: Callable[[], Plan | None],
+        reader: StepReader | None = None,
     ) -> None:
         """Take over a sampler.
 
         Args:
             args: as of `RoutedSampler`.
             end: the end marker, int64 [e].
+            reader: of latents that a plan has read.
         """
         super().__init__(*args)
         self._latents, self._end, self._take_plan = latents, end, take_plan
         self._plan: Plan | None = None
+        self._reader = reader
 
     def __call__(self, logits: torch.Tensor, input_batch: Any) -> Any:
         """As the routed sampler, by the plan of this step."""
@@ -50,6 +55,14 @@ class LatentSampler(RoutedSampler):
         """Latent steps that come with and after each recorded token, 0 or less past the last."""
         left: torch.Tensor = self._latents.num_steps[given.ledger_rows] - given.indices
         return left
+
+    def _with_texts(self, record: Record, read: Read) -> Record:
+        """The record with what the latents made in this step are read as, where they are fed."""
+        latents = self._latents
+        assert self._reader is not None
+        texts = self._reader.write(latents.vectors[read.ledger_rows, read.steps])
+        is_fed = latents.num_steps[read.ledger_rows] > read.steps
+        return records.with_texts(record, read.requests, texts, is_fed)
 
     def _amend(self, sampled: torch.Tensor) -> None:
         """Overwrite what was sampled by placeholders and the end marker."""
@@ -69,7 +82,7 @@ class LatentSampler(RoutedSampler):
         record = record or blank(logits)
         if self._plan.given is not None:
             self._mark(record.ids, self._plan.given)
-        return record
+        return self._with_texts(record, self._plan.read) if self._plan.read else record
 
     def _mark(self, ids: torch.Tensor, given: Given) -> None:
         left, mark = self._steps_left(given), ids[given.requests, 0]

@@ -45,6 +45,7 @@ class LatentSlots:
         self.placeholder = np.zeros(num_slots, dtype=np.int64)
         self.row = np.zeros(num_slots, dtype=np.int64)
         self.seed = np.zeros(num_slots, dtype=np.int64)
+        self.read_every = np.zeros(num_slots, dtype=np.int64)  # so-many-th latent in words; 0: none
         # Uninitialised, so that a CPU commits only what it comes to use.
         num_rows = ROWS_PER_SLOT * num_slots
         self._rows = Rows(num_rows)
@@ -53,9 +54,15 @@ class LatentSlots:
         self._new: list[tuple[int, int]] = []  # rows whose number of steps is to be written
         self._slot_of: dict[str, int] = {}
 
-    def add(self, slot: int, req_id: str, stamp: Stamp | None, prompt_len: int) -> None:
-        """Take a request into a slot, new or back from preemption."""
-        self.prompt_len[slot] = prompt_len
+    def add(
+        self, slot: int, req_id: str, stamp: Stamp | None, prompt_len: int, read_every: int = 0
+    ) -> None:
+        """Take a request into a slot, new or back from preemption.
+
+        Args:
+            read_every: so-many-th latent is to be read in words; 0: none.
+        """
+        self.prompt_len[slot], self.read_every[slot] = prompt_len, read_every
         self.steps[slot] = 0
         if stamp is None:
             return

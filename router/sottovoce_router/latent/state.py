@@ -13,6 +13,7 @@ from ..params import stamp_of
 from .heads import Head, load_head
 from .noise import normal
 from .plan import Fed, Made, Plan, plan_step
+from .reader import StepReader, load_reader
 from .sampler import LatentSampler
 from .slots import LatentSlots, Stamp
 
@@ -32,6 +33,7 @@ class LatentMixin(RoutedMixin):
         super().__init__(vllm_config, model, encoder_cache, device)
         base: Any = self
         self._head, max_steps = self._new_head(vllm_config)
+        self._reader = self._new_reader(vllm_config)
         self.latents = LatentSlots(
             base.max_num_reqs, max_steps, base.inputs_embeds_size, base.dtype, device
         )
@@ -43,14 +45,18 @@ class LatentMixin(RoutedMixin):
         """The head, and the most steps of a request."""
         raise NotImplementedError
 
+    def _new_reader(self, vllm_config: Any) -> StepReader | None:
+        """What reads latents in words, if the model has it."""
+        return None
+
     def add_request(self, req_index: int, new_req_data: NewRequestData) -> None:
         """Take a request into a slot."""
         super().add_request(req_index, new_req_data)
-        data = new_req_data
+        data, reader = new_req_data, self._reader
         seed = None if data.sampling_params is None else data.sampling_params.seed
-        self.latents.add(
-            req_index, data.req_id, Stamp.of(stamp_of(data.sampling_params), seed), data.prompt_len
-        )
+        stamp = Stamp.of(stamp_of(data.sampling_params), seed)
+        every = reader.stride if reader and self.slots.trace_top_n[req_index] > 0 else 0
+        self.latents.add(req_index, data.req_id, stamp, data.prompt_len, every)
 
     def remove_request(self, req_id: str) -> None:
         """Free a slot."""
@@ -112,7 +118,7 @@ class LatentMixin(RoutedMixin):
         """The routed sampler, which records what latent steps are to record."""
         return LatentSampler(
             *self._sampler_parts(sampler), latents=self.latents, end=self._end,
-            take_plan=self.take_latent_plan,
+            take_plan=self.take_latent_plan, reader=self._reader,
         ), None  # fmt: skip
 
 
@@ -130,6 +136,12 @@ class LatentTrainedMixin(LatentMixin):
         for name, parameter in head.named_parameters():
             outlive_sleep(base.model, f"head_{name.replace('.', '_')}", parameter.data)
         return head, manifest.max_steps
+
+    def _new_reader(self, vllm_config: Any) -> StepReader | None:
+        base: Any = self
+        manifest = Capabilities.from_config(vllm_config).latent
+        assert manifest is not None
+        return load_reader(str(base.model_config.model), manifest, base.dtype, base.device)
 
     def _check_markers(self, start: str, end: str) -> None:
         from vllm.tokenizers import cached_tokenizer_from_config

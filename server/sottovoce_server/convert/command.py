@@ -6,10 +6,10 @@ import argparse
 import sys
 from pathlib import Path
 
-from sottovoce_router.latent.manifest import MAX_STEPS, Manifest
+from sottovoce_router.latent.manifest import DECODER, HEAD, MAX_STEPS, Manifest
 
 from .base import Base, add_tokens, read_base, set_template
-from .fit import fit_head, fit_model
+from .fit import fit_decoder, fit_head, fit_model
 from .layouts import LAYOUTS, layout_of
 from .parts import ConvertError, Parts, Thinking
 from .source import read_checkpoint
@@ -47,11 +47,14 @@ def convert(args: argparse.Namespace) -> list[str]:
     base = read_base(args.base, checkpoint.folder)
     weights = fit_model(parts, base.config, args.lora_alpha)
     head = fit_head(parts, base.config.hidden_size)
-    manifest = _manifest(parts.thinking, args.steps, base.config.hidden_size)
+    decoder, num_layers = fit_decoder(parts, base.config)
+    manifest = _manifest(parts.thinking, args.steps, base.config.hidden_size, num_layers)
     _fit_tokenizer(base, parts)
-    write(args.target, base, weights, head, manifest)
+    write(args.target, base, weights, {HEAD: head, DECODER: decoder}, manifest)
+    kept = f"kept a decoder of {num_layers} layers, which reads latents in words, as {DECODER}"
     return [
         *parts.dropped,
+        *([kept] if decoder else []),
         f"wrote {args.target}: {manifest.method}, {manifest.steps} latent steps",
     ]
 
@@ -68,7 +71,9 @@ def _fit_tokenizer(base: Base, parts: Parts) -> None:
         set_template(tokenizer, parts.before_start, thinking.start)
 
 
-def _manifest(thinking: Thinking, asked: int | None, width: int) -> Manifest:
+def _manifest(
+    thinking: Thinking, asked: int | None, width: int, decoder_layers: int | None
+) -> Manifest:
     steps = thinking.steps if asked is None else asked
     if steps is None:
         raise ConvertError("the run's settings.json, which says its latents, is gone; give --steps")
@@ -81,6 +86,7 @@ def _manifest(thinking: Thinking, asked: int | None, width: int) -> Manifest:
             width=width,
             start=thinking.start,
             end=thinking.end,
+            decoder_layers=decoder_layers,
         )
     except ValueError as error:
         raise ConvertError(f"{error}; give other --steps") from error

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import torch
+
+from sottovoce_router.latent.reader import decoder_config
 
 from .heads import head_shapes
 from .lora import merged
 from .parts import ConvertError, Parts, Tensors, check
 
+_LAYER = re.compile(r"model\.layers\.(\d+)\..+")  # of a run's decoder, a Llama as its reasoner is
 # Older versions of transformers saved what they compute.
 _COMPUTED = re.compile(r".*(\.attn\.bias|\.attn\.masked_bias|\.rotary_emb\.inv_freq)")
 
@@ -55,6 +59,20 @@ def fit_head(parts: Parts, width: int) -> Tensors:
     shapes = head_shapes(parts.thinking.method, width)
     check(parts.head, {theirs: shapes[ours] for theirs, ours in parts.head_names.items()})
     return {parts.head_names[name]: t.float().contiguous() for name, t in parts.head.items()}
+
+
+def fit_decoder(parts: Parts, config: Any) -> tuple[Tensors, int | None]:
+    """The step decoder's tensors in the dtype of the fitted `config`, and how many layers it has.
+
+    Raises:
+        ConvertError: as for the model.
+    """
+    if not parts.decoder:
+        return {}, None
+    layers = [int(match[1]) for name in parts.decoder if (match := _LAYER.fullmatch(name))]
+    num_layers = max(layers, default=0) + 1
+    alone = replace(parts, model=parts.decoder, prefix=parts.decoder_prefix, added=())
+    return fit_model(alone, decoder_config(config, num_layers), 1.0), num_layers
 
 
 def _skeleton(config: Any) -> Any:

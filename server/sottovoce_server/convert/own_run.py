@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from .heads import NAMES
-from .parts import Checkpoint, Parts, Tensors, Thinking, dropped, split
+from .parts import Checkpoint, Parts, Tensors, Thinking, split
 
 ATP_STEPS, ATP_STRIDE = 20, 2  # what training runs with, and its validation (arXiv 2601.21598)
 _START, _END = "<think>", "</think>"
-_MODEL, _HEAD, _DECODER = "thinker.model.", "thinker.head.", "decoder."
+_MODEL, _HEAD, _DECODER = "thinker.model.", "thinker.head.", "decoder.reader.model."
 
 
 def is_own_run(names: set[str]) -> bool:
@@ -32,7 +32,8 @@ def read_own_run(checkpoint: Checkpoint) -> Parts:
         head={_HEAD + name: tensor for name, tensor in found[_HEAD].items()},
         head_names={_HEAD + name: name for name in NAMES[method]},
         thinking=thinking,
-        dropped=dropped(found, {_DECODER: "what only training needs"}),
+        decoder=found[_DECODER],
+        decoder_prefix=_DECODER,
     )
 
 

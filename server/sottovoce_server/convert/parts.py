@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -45,6 +45,8 @@ class Parts:
     head: Tensors  # under the checkpoint's names
     head_names: Mapping[str, str]  # of the checkpoint, to those of head.safetensors
     thinking: Thinking
+    decoder: Tensors = field(default_factory=dict)  # of steps, if kept; under transformers' names
+    decoder_prefix: str = ""
     added: Sequence[str] = ()  # the tokens of the last rows of the embedding, in order
     before_start: str | None = None  # between question and marker; None: the base's own template
     pad: str | None = None  # the token to pad with, where the base has none

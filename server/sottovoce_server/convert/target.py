@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
-from sottovoce_router.latent.manifest import FOLDER, HEAD, Manifest
+from sottovoce_router.latent.manifest import FOLDER, Manifest
 
 from .base import Base
 from .parts import ConvertError, Tensors
@@ -21,8 +22,10 @@ def check_free(target: Path) -> None:
         raise ConvertError(f"{target}: is there already; give an empty or a new directory")
 
 
-def write(target: Path, base: Base, weights: Tensors, head: Tensors, manifest: Manifest) -> None:
-    """Write weights, configuration, tokenizer, head and manifest."""
+def write(
+    target: Path, base: Base, weights: Tensors, more: Mapping[str, Tensors], manifest: Manifest
+) -> None:
+    """Write weights, configuration, tokenizer, manifest, and what `more` has to go beside that."""
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as scratch:
         folder = Path(scratch, "model")
@@ -32,8 +35,9 @@ def write(target: Path, base: Base, weights: Tensors, head: Tensors, manifest: M
         _save(weights, folder / "model.safetensors")
         (folder / "generation_config.json").write_text(json.dumps(_ids(base), indent=2) + "\n")
         manifest.write(folder)
-        if head:
-            _save(head, folder / FOLDER / HEAD)
+        for name, tensors in more.items():
+            if tensors:
+                _save(tensors, folder / FOLDER / name)
         folder.replace(target)
 
 
