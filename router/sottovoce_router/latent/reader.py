@@ -38,6 +38,10 @@ class StepReader:
         """
         self._model, self._ends, self.stride = model, ends, stride
 
+    def tensors(self) -> list[tuple[str, torch.Tensor]]:
+        """All that it holds, by name."""
+        return [("ends", self._ends), *self._model.state_dict().items()]
+
     def write(self, vectors: torch.Tensor) -> torch.Tensor:
         """The text of each latent [n, H], greedily, int64 [n, NUM_TOKENS]: -1 from its end on.
 

@@ -141,7 +141,10 @@ class LatentTrainedMixin(LatentMixin):
         base: Any = self
         manifest = Capabilities.from_config(vllm_config).latent
         assert manifest is not None
-        return load_reader(str(base.model_config.model), manifest, base.dtype, base.device)
+        reader = load_reader(str(base.model_config.model), manifest, base.dtype, base.device)
+        for name, tensor in reader.tensors() if reader else ():
+            outlive_sleep(base.model, f"reader_{name.replace('.', '_')}", tensor)
+        return reader
 
     def _check_markers(self, start: str, end: str) -> None:
         from vllm.tokenizers import cached_tokenizer_from_config
