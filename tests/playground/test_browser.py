@@ -118,11 +118,9 @@ def test_details_by_keyboard(page: Any) -> None:
 
 
 def test_latent_steps_in_words(page: Any, fake: Fake) -> None:
-    """Where they were read; a model's own steps are asked for without any routing."""
+    """Where they were read."""
     fake.engine.has_vectors = True
-    with page.expect_request("**/v1/chat/completions") as sent:
-        run(page, "latent")
-    assert "routing" not in sent.value.post_data_json
+    run(page, "latent")
     latent = column(page, "latent")
     steps = latent.locator("[role=option]")
     assert steps.all_text_contents() == ["17 + 25", "(vector)", "</think>"]

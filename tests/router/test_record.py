@@ -13,7 +13,7 @@ from scripts import run
 from sottovoce_router import Step
 from sottovoce_router.record import decode, rows, width
 
-# Each is a function of inside_vllm.py, which runs on vLLM's own classes.
+# Each is a function of record_inside_vllm.py, which runs on vLLM's own classes.
 CHECKS = [
     "check_record_beside_logprobs",
     "check_record_alone",
@@ -29,7 +29,7 @@ CHECKS = [
 
 def start_ahead(_folder: Path) -> Callable[[], list[Any]]:
     """Run them all."""
-    return lambda: run("router/inside_vllm.py")
+    return lambda: run("router/record_inside_vllm.py")
 
 
 @pytest.mark.parametrize("check", CHECKS)
