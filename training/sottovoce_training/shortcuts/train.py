@@ -147,10 +147,10 @@ def stages(
         return [Settings(num_latent_steps, 1e-3, stage="joint", explicit_share=0.5, **common)]
     # Without the depth shortcut there is none in a text that is thought in words.
     share = 0.0 if "depth" in left_out else 0.5
+    common.setdefault("warmup", 50)
     shortcut = Settings(
         num_shortcut_steps,
         5e-3,
-        warmup=50,
         weight_decay=0.0,
         stage="shortcut",
         explicit_share=share,
