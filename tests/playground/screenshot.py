@@ -12,7 +12,7 @@ from playground.browser import open_page, running_browser
 from playground.reading import MODES, column, run
 
 PATH = Path(__file__).parents[2] / "server" / "playground.png"
-SIZE = {"width": 1280, "height": 800}  # CSS pixels
+SIZE = {"width": 1280, "height": 764}  # CSS pixels
 _FIELDS = {
     "prompt": "State the final answer to the following arithmetic problem: 57 - 38 + 64 =",
     "temperature": "1",
