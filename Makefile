@@ -5,7 +5,7 @@ BIN := .venv/bin
 AIPERF := .cache/aiperf-venv
 LLAMA := .cache/llama-venv
 
-.PHONY: help setup demo serve test lint bench bench-check bench-kernels bench-overheads bench-peers bench-serving train-reasoner export-reasoner \
+.PHONY: help setup demo serve test test-gpu lint bench bench-check bench-kernels bench-overheads bench-peers bench-serving train-reasoner export-reasoner \
 	train-shortcuts export-shortcuts train-latent
 .DEFAULT_GOAL := help
 
@@ -23,6 +23,9 @@ serve: setup  ## serve MODEL (tiny-reasoner, smollm2, or any that vLLM takes) wi
 
 test: setup  ## run the tests, for example ARGS="tests/kernels -k mix"
 	$(BIN)/python -m pytest $(ARGS)
+
+test-gpu: setup  ## run the kernels' tests on a GPU
+	TRITON_INTERPRET=0 $(BIN)/python -m pytest -m gpu $(ARGS)
 
 lint: setup  ## check style, types and the direction of imports
 	$(BIN)/ruff check

@@ -72,7 +72,8 @@ def provenance() -> dict[str, Any]:
         "machine": _machine(),
         "load_average": os.getloadavg(),
         "versions": _versions(),
-        "commit": _git("rev-parse", "HEAD"),
+        # A copy without its repository is told what it is a copy of.
+        "commit": _git("rev-parse", "HEAD") or os.environ.get("GIT_COMMIT", ""),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *_MEASURED)),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),

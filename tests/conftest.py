@@ -1,5 +1,7 @@
 """This process runs our Triton kernels in the interpreter; engines run in their own processes.
 
+The tests in `tests/gpu` are run without it: `make test-gpu`.
+
 Most tests keep one core busy. What takes minutes in other processes, a module can have done on a
 second core from the session's start on, by a function `start_ahead`, which returns the work.
 """
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-os.environ["TRITON_INTERPRET"] = "1"
+os.environ.setdefault("TRITON_INTERPRET", "1")
 
 
 def _submit(pool: ThreadPoolExecutor, module: Any, folder: Path) -> Future[Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from sottovoce_kernels import confidence, decide, layout, mix
+from sottovoce_kernels import Confidence, confidence, decide, layout, mix
 from sottovoce_kernels.layout import FloatParam, IntParam, Phase, Policy, State
 
 _PROMPT_LEN = 8
@@ -20,14 +20,14 @@ class Shape:
     vocab: int
     top_n: int
     hidden: int
-    dtype: torch.dtype  # of the logits and of the embedding table
+    dtype: torch.dtype  # of the embedding table; the logits are float32, as vLLM samples from them
 
     def num_bytes(self) -> dict[str, int]:
         """Bytes that the ops must move, each tensor once where it is read and where it is written.
 
         The parameters of a slot, some hundred bytes a row, are left out.
         """
-        size, b, n = self.dtype.itemsize, self.rows, self.top_n
+        size, b, n = torch.float32.itemsize, self.rows, self.top_n
         candidates = b * (layout.MAX_TOP_N * 8 + 16)  # of unsplit rows
         entry = b * (n * 8 + 4)
         return {
@@ -36,7 +36,7 @@ class Shape:
             "decide": candidates
             + entry
             + b * (4 * layout.NUM_STATE + 12 * (n + layout.RECORD_EXTRA)),
-            "mix": entry + b * (n + 1) * self.hidden * size,
+            "mix": entry + b * (n + 1) * self.hidden * self.dtype.itemsize,
         }
 
     def over_read(self) -> float:
@@ -87,9 +87,7 @@ class Batch:
     ) -> None:
         """Make one, of requests that may generate `context` tokens."""
         self.shape = shape
-        self.logits = torch.randn(
-            num_copies, shape.rows, shape.vocab, dtype=shape.dtype, device=device
-        )
+        self.logits = torch.randn(num_copies, shape.rows, shape.vocab, device=device)
         self.logits.mul_(3.0)[..., -1] = -100.0
         self.slots, self.ledger = _slots(shape, device), _ledger(shape, context, device)
         self.slot_ids = torch.arange(shape.rows, device=device)
@@ -107,9 +105,13 @@ class Batch:
         self.table = torch.randn(shape.vocab, shape.hidden, dtype=shape.dtype, device=device)
         self.embeds = torch.zeros(shape.rows, shape.hidden, dtype=shape.dtype, device=device)
 
+    def confidence(self, copy: int) -> Confidence:
+        """A step's part that reads the logits."""
+        return confidence(self.logits[copy], self.slot_ids, self.slots)
+
     def step(self, copy: int) -> None:
         """One step: the logits of a copy to the soft rows of the next step's input embeddings."""
-        conf = confidence(self.logits[copy], self.slot_ids, self.slots)
+        conf = self.confidence(copy)
         decide(
             conf, self.sampled, self.slot_ids, self.positions, self.prefill_lens, self.seeds,
             self.tokens, self.slots, self.ledger, self.markers, self.record,

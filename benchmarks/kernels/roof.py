@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from sottovoce_kernels.backend import uses_triton
 from sottovoce_kernels.engine.jit import njit, prange, use_torch_threads
 
-BLOCK, NUM_PROGRAMS = 2048, 264
+# Programs and their blocks, of which a measurement takes what is fastest at its size.
+READS = [(programs, block) for block in (2048, 4096, 8192) for programs in (264, 528, 1056, 2112)]
 
 
 @triton.jit  # type: ignore[untyped-decorator]
@@ -42,18 +43,19 @@ def _read_bits(bits: NDArray[np.int32], out: NDArray[np.int32]) -> None:
 def new_output(device: torch.device) -> torch.Tensor:
     """What `read` writes its partial maxima to."""
     if uses_triton(device):
-        return torch.empty(NUM_PROGRAMS, device=device)
+        return torch.empty(max(programs for programs, _ in READS), device=device)
     return torch.empty(torch.get_num_threads(), dtype=torch.int32)
 
 
-def read(values: torch.Tensor, out: torch.Tensor) -> None:
-    """Read a contiguous tensor once, with all of a GPU's programs or all of torch's threads.
+def read(values: torch.Tensor, out: torch.Tensor, how: tuple[int, int] = READS[0]) -> None:
+    """Read a contiguous tensor once, with so many of a GPU's programs or all of torch's threads.
 
     On a CPU the values are float32, and their bits' maximum is taken.
     """
     if uses_triton(values.device):
-        part: Any = triton.cdiv(triton.cdiv(values.numel(), NUM_PROGRAMS), BLOCK) * BLOCK
-        _read_kernel[(NUM_PROGRAMS,)](values, out, values.numel(), part, BLOCK=BLOCK)
+        programs, block = how
+        part: Any = triton.cdiv(triton.cdiv(values.numel(), programs), block) * block
+        _read_kernel[(programs,)](values, out, values.numel(), part, BLOCK=block)
         return
     use_torch_threads()
     _read_bits(values.view(torch.int32).view(-1).numpy(), out.numpy())

@@ -27,7 +27,7 @@ from .layout import (
     Slots,
     State,
 )
-from .mixture import is_banned, merge, mixture
+from .mixture import is_banned, load_confidence, mixture
 from .policies import choose, switch
 
 _NONE = tl.constexpr(int(Policy.NONE))
@@ -159,7 +159,7 @@ def _store_state(ptr, phase, cold, forcing, reference, stay, switches):
 # The record's width is the widest trace of a batch: as a constant it would compile anew for each.
 @triton.jit(do_not_specialize=["record_width"])
 def _decide_kernel(
-    top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr,
+    top_logits_ptr, top_ids_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr,
     sampled_ptr, slot_ids_ptr, positions_ptr, prefill_lens_ptr, seeds_ptr, tokens_ptr,
     tokens_stride, ints_ptr, floats_ptr, stop_ids_ptr, state_ptr, entry_ids_ptr,
     entry_weights_ptr, entries_stride, counts_ptr, counts_stride, ledger_state_ptr,
@@ -167,8 +167,7 @@ def _decide_kernel(
     record_width,
     num_ints: tl.constexpr, num_floats: tl.constexpr, num_state: tl.constexpr,
     START: tl.constexpr, END: tl.constexpr, NATURAL_END: tl.constexpr, FINAL: tl.constexpr,
-    SPLITS: tl.constexpr, PADDED: tl.constexpr, TOP: tl.constexpr, STOPS: tl.constexpr,
-    EXTRA: tl.constexpr, TERMS: tl.constexpr,
+    TOP: tl.constexpr, STOPS: tl.constexpr, EXTRA: tl.constexpr, TERMS: tl.constexpr,
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)
     record_ids_ptr += row * record_width
@@ -190,10 +189,9 @@ def _decide_kernel(
     is_thinking, began = phase == _THINK, phase != _BEFORE
     if is_thinking | ((tl.load(ints_ptr + _ALL) == 1) & (phase != _OVER)):
         t = tl.load(floats_ptr + _T)
-        top, ids, sum_raw, sum_mix, entropy = merge(
-            top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, t,
-            SPLITS, PADDED, TOP,
-        )  # fmt: skip
+        top, ids, sum_raw, sum_mix, entropy = load_confidence(
+            top_logits_ptr, top_ids_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, TOP
+        )
         first = tl.max(top, axis=0)
         some = first > float("-inf")
         best = tl.sum(tl.where(tl.arange(0, TOP) == 0, ids, 0), axis=0).to(tl.int64)
@@ -282,10 +280,9 @@ def decide(
             markers.final.numpy(), record.ids.numpy(), record.values.numpy(),
         )  # fmt: skip
         return
-    splits = conf.max.shape[1]
     _decide_kernel[(sampled.shape[0],)](
-        conf.top_logits, conf.top_ids, conf.max, conf.sum_raw, conf.sum_mix, conf.sum_xmix,
-        sampled, slot_ids, positions, prefill_lens, seeds, tokens, tokens.stride(0),
+        conf.top_logits, conf.top_ids, conf.sum_raw, conf.sum_mix, conf.sum_xmix, sampled,
+         slot_ids, positions, prefill_lens, seeds, tokens, tokens.stride(0),
         slots.ints, slots.floats, slots.stop_ids, slots.state, ledger.ids, ledger.weights,
         ledger.ids.stride(0), ledger.counts, ledger.counts.stride(0), ledger.state,
         markers.start, markers.natural_end, markers.special, markers.final,
@@ -293,6 +290,5 @@ def decide(
         num_ints=slots.ints.shape[1], num_floats=slots.floats.shape[1],
         num_state=slots.state.shape[1], START=markers.start.shape[0], END=markers.end.shape[0],
         NATURAL_END=markers.natural_end.shape[0], FINAL=markers.final.shape[0],
-        SPLITS=splits, PADDED=triton.next_power_of_2(splits), TOP=MAX_TOP_N, STOPS=MAX_STOP_IDS,
-        EXTRA=RECORD_EXTRA, TERMS=MAX_TERMS, num_warps=1,
+        TOP=MAX_TOP_N, STOPS=MAX_STOP_IDS, EXTRA=RECORD_EXTRA, TERMS=MAX_TERMS, num_warps=1,
     )  # fmt: skip

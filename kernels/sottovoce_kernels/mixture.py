@@ -5,7 +5,6 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from .confidence import insert, nothing, pack, unpack_index, unpack_value
 from .layout import FloatParam, IntParam
 
 _TOP_N, _TOP_K = tl.constexpr(int(IntParam.TOP_N)), tl.constexpr(int(IntParam.TOP_K))
@@ -15,38 +14,16 @@ _TOP_P, _MIN_P = tl.constexpr(int(FloatParam.TOP_P)), tl.constexpr(int(FloatPara
 
 
 @triton.jit
-def merge(
-    top_logits_ptr, top_ids_ptr, max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, t,
-    SPLITS: tl.constexpr, PADDED: tl.constexpr, TOP: tl.constexpr,
+def load_confidence(
+    top_logits_ptr, top_ids_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr, row, TOP: tl.constexpr
 ):  # fmt: skip
-    """Fold the splits of a row: candidates in order, sums, entropy."""
-    lanes = tl.arange(0, PADDED * TOP)
-    inside = lanes < SPLITS * TOP
-    values = tl.load(top_logits_ptr + row * SPLITS * TOP + lanes, mask=inside, other=float("-inf"))
-    ids = tl.load(top_ids_ptr + row * SPLITS * TOP + lanes, mask=inside, other=0)
-    keys = pack(values, ids)
-    if SPLITS > 1:
-        # A split's list ends in equal (-inf, 0) keys, which no real key falls below.
-        keys = tl.sort(insert(nothing(TOP), keys), descending=True)
-    splits = tl.arange(0, PADDED)
-    real = splits < SPLITS
-    at = row * SPLITS + splits
-    maxes = tl.load(max_ptr + at, mask=real, other=float("-inf"))
-    live = maxes > float("-inf")
-    top_max = tl.maximum(tl.max(maxes, axis=0), -3.0e38)  # finite, so that -inf - it is no NaN
-    shift = tl.where(live, maxes - top_max, 0.0)
-    x = shift / t
-    raw = tl.load(sum_raw_ptr + at, mask=real & live, other=0.0)
-    mix = tl.load(sum_mix_ptr + at, mask=real & live, other=0.0)
-    xmix = tl.load(sum_xmix_ptr + at, mask=real & live, other=0.0)
-    sum_raw = tl.sum(raw * tl.exp(shift), axis=0)
-    sum_mix = tl.sum(mix * tl.exp(x), axis=0)
-    sum_xmix = tl.sum(tl.exp(x) * (xmix + x * mix), axis=0)
+    """A row's candidates in order, sums, entropy."""
+    lanes = row * TOP + tl.arange(0, TOP)
+    top, ids = tl.load(top_logits_ptr + lanes), tl.load(top_ids_ptr + lanes)
+    sum_raw, sum_mix = tl.load(sum_raw_ptr + row), tl.load(sum_mix_ptr + row)
     safe = tl.maximum(sum_mix, 1e-30)
-    entropy = tl.where(sum_mix > 0, tl.maximum(tl.log(safe) - sum_xmix / safe, 0.0), 0.0)
-    top = unpack_value(keys)
-    top_ids = tl.where(top > float("-inf"), unpack_index(keys), 0)
-    return top, top_ids, sum_raw, sum_mix, entropy
+    entropy = tl.maximum(tl.log(safe) - tl.load(sum_xmix_ptr + row) / safe, 0.0)
+    return top, ids, sum_raw, sum_mix, tl.where(sum_mix > 0, entropy, 0.0)
 
 
 @triton.jit

@@ -1,12 +1,12 @@
-"""`warm_up`: every variant of the Triton kernels that a step may launch, compiled before one waits."""
+"""`warm_up`: the Triton kernels that a step may launch, compiled before one waits."""
 
 from __future__ import annotations
 
 import torch
 
-from .confidence import MAX_SPLITS, confidence
+from .confidence import confidence
 from .decide import decide
-from .layout import Confidence, LedgerTensors, Markers, Record, Slots
+from .layout import LedgerTensors, Markers, Record, Slots
 from .mix import mix
 
 
@@ -23,7 +23,7 @@ def warm_up(
     scale: float = 1.0,
     vocab_start: int = 0,
 ) -> None:
-    """Launch `confidence`, `mix`, and `decide` for each number of splits, on an empty slot.
+    """Launch `confidence`, `decide` and `mix` on an empty slot.
 
     A kernel is compiled for the types and constants that it is launched with, in a second or more.
     Few requests ask for `mix_full`, which is left out. Nothing that is given is changed.
@@ -35,9 +35,9 @@ def warm_up(
     device = embeds.device
     row = torch.zeros(1, dtype=torch.int64, device=device)
     starts = torch.tensor([0, 1], dtype=torch.int32, device=device)
-    confidence(torch.zeros(1, vocab_size, device=device), row, slots)
+    found = confidence(torch.zeros(1, vocab_size, device=device), row, slots)
     mix(embeds, table, row, starts, row, slots, ledger, scale, vocab_start)
-    for splits in (1 << n for n in range(MAX_SPLITS.bit_length())):
-        found, record = Confidence.empty(1, splits, device), Record.empty(1, 0, device)
-        request = (row.clone(), row, row, prefill_lens, seeds, tokens)
-        decide(found, *request, slots, ledger, markers, record)
+    decide(
+        found, row.clone(), row, row, prefill_lens, seeds, tokens, slots, ledger, markers,
+        Record.empty(1, 0, device),
+    )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 
 import torch
 
@@ -34,14 +35,26 @@ class Scene:
 
     def clone(self) -> Scene:
         """A deep copy, since the ops work in place."""
+        return self._each(torch.Tensor.clone)
 
-        def copy(value: object) -> object:
+    def on(self, device: str) -> Scene:
+        """A deep copy on a device; the rows of logits stay as far apart."""
+
+        def copy(tensor: torch.Tensor) -> torch.Tensor:
+            size = tensor.untyped_storage().nbytes() // tensor.element_size()
+            whole = tensor.as_strided((size,), (1,), 0).to(device, copy=True)
+            return whole.as_strided(tensor.shape, tensor.stride(), tensor.storage_offset())
+
+        return self._each(copy)
+
+    def _each(self, copy: Callable[[torch.Tensor], torch.Tensor]) -> Scene:
+        def walk(value: object) -> object:
             if isinstance(value, torch.Tensor):
-                return value.clone()
-            fields = {f.name: copy(getattr(value, f.name)) for f in dataclasses.fields(value)}
+                return copy(value)
+            fields = {f.name: walk(getattr(value, f.name)) for f in dataclasses.fields(value)}
             return dataclasses.replace(value, **fields)
 
-        return copy(self)
+        return walk(self)
 
 
 def make_slots(num_slots: int, vocab: int, g: torch.Generator) -> layout.Slots:
