@@ -72,8 +72,7 @@ def provenance() -> dict[str, Any]:
         "machine": _machine(),
         "load_average": os.getloadavg(),
         "versions": _versions(),
-        # A copy without its repository is told what it is a copy of.
-        "commit": _git("rev-parse", "HEAD") or os.environ.get("GIT_COMMIT", ""),
+        "commit": _git("rev-parse", "HEAD"),
         "dirty": bool(_git("status", "--porcelain", "--untracked-files=no", "--", *_MEASURED)),
         "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),

@@ -62,21 +62,30 @@ def _static() -> str:
     return table(header, cells)
 
 
+_STEP, _READS = "step over a read of its logits", "confidence over a read of its logits"
+
+
 def _times(name: str) -> str:
-    rows = latest(name, "parameters", "machine")
-    header = ["rows", "vocabulary", "top n", "machine", "step / read [p20, p80]", "read, GB/s"]
+    rows = {metric: [r for r in latest(name, "metric", "parameters", "machine")
+                     if r["metric"] == metric] for metric in (_STEP, _READS)}  # fmt: skip
+    passes = {json.dumps(r["parameters"]): _ratio(r) for r in rows[_READS]}
+    header = ["rows", "vocabulary", "top n", "machine", "step / read [p20, p80]",
+              "`confidence` / read", "step, µs", "read, GB/s"]  # fmt: skip
     cells = (
-        [*_shape(r), r["parameters"].get("gpu", r["machine"]["cpu"]),
-         f"{r['p50']:.2f} [{r['p20']:.2f}, {r['p80']:.2f}]", _rate(r)]
-        for r in rows
+        [*_shape(r), r["parameters"].get("gpu", r["machine"]["cpu"]), _ratio(r),
+         passes.get(json.dumps(r["parameters"]), ""), f"{r['median_seconds'][0] * 1e6:.1f}", _rate(r)]
+        for r in rows[_STEP]
     )  # fmt: skip
-    return table(header, cells) if rows else "Not run here."
+    return table(header, cells) if rows[_STEP] else "Not run here."
+
+
+def _ratio(r: Row) -> str:
+    return f"{r['p50']:.2f} [{r['p20']:.2f}, {r['p80']:.2f}]"
 
 
 def _rate(row: Row) -> str:
     p = row["parameters"]
-    size = 4 if p["dtype"] == "float32" else 2
-    return f"{p['rows'] * p['vocab'] * size / row['median_seconds'][1] / 1e9:.1f}"
+    return f"{p['rows'] * p['vocab'] * 4 / row['median_seconds'][1] / 1e9:.1f}"
 
 
 def _measured(*names: str) -> str:

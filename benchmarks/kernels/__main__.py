@@ -16,7 +16,7 @@ from .batch import Batch, Shape
 from .clock import Call, Clock, cpu_seconds, gpu_seconds, num_copies
 from .roof import READS, new_output, read
 
-ARCHITECTURES = (80, 90)
+ARCHITECTURES = (80, 90, 100)
 SIZES: dict[str, dict[str, list[int]]] = {
     "cpu": {"rows": [1, 8, 64], "vocab": [32768, 151936], "top_n": [1, 10, 32]},
     "gpu": {

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from sottovoce_kernels import Confidence, confidence, decide, layout, mix
+from sottovoce_kernels.confidence import GROUP
 from sottovoce_kernels.layout import FloatParam, IntParam, Phase, Policy, State
 
 _PROMPT_LEN = 8
@@ -28,11 +29,15 @@ class Shape:
         The parameters of a slot, some hundred bytes a row, are left out.
         """
         size, b, n = torch.float32.itemsize, self.rows, self.top_n
-        candidates = b * (layout.MAX_TOP_N * 8 + 16)  # of unsplit rows
+        candidates = b * (layout.MAX_TOP_N * 8 + 12)
+        maxima = b * -(-self.vocab // GROUP) * 4
+        again = (
+            b * min(layout.MAX_TOP_N * GROUP, self.vocab) * size
+        )  # of the groups that hold the best
         entry = b * (n * 8 + 4)
         return {
             "read": b * self.vocab * size,
-            "confidence": b * self.vocab * size + candidates,
+            "confidence": b * self.vocab * size + 2 * maxima + again + candidates,
             "decide": candidates
             + entry
             + b * (4 * layout.NUM_STATE + 12 * (n + layout.RECORD_EXTRA)),

@@ -185,7 +185,7 @@ def _best(keys, takes, pending_ptr, TOP: tl.constexpr, CHUNK: tl.constexpr):
 @triton.jit
 def _store_total(sums_ptr, num_splits, per_t, outs, row, SPLITS: tl.constexpr):
     """Add up a row's splits."""
-    max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr = outs
+    sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr = outs
     splits = tl.arange(0, SPLITS)
     real = splits < num_splits
     sums_ptr += (row * num_splits + splits) * 4
@@ -195,7 +195,6 @@ def _store_total(sums_ptr, num_splits, per_t, outs, row, SPLITS: tl.constexpr):
     raw = tl.load(sums_ptr + 1, mask=real, other=0.0)
     mix = tl.load(sums_ptr + 2, mask=real, other=0.0)
     xmix = tl.load(sums_ptr + 3, mask=real, other=0.0)
-    tl.store(max_ptr + row, top)
     tl.store(sum_raw_ptr + row, tl.sum(scale * raw, axis=0))
     tl.store(sum_mix_ptr + row, tl.sum(x_scale * mix, axis=0))
     tl.store(sum_xmix_ptr + row, tl.sum(x_scale * (xmix + x_shift * mix), axis=0))
@@ -215,8 +214,7 @@ def _select_kernel(
     pending_ptr,  # [B, TOP * GROUP]
     top_logits_ptr,  # [B, TOP]
     top_ids_ptr,  # [B, TOP]
-    max_ptr,  # [B], as are the three sums
-    sum_raw_ptr,
+    sum_raw_ptr,  # [B], as are the other sums
     sum_mix_ptr,
     sum_xmix_ptr,
     vocab_size,
@@ -236,7 +234,7 @@ def _select_kernel(
     if _is_read(slot, ints_ptr, state_ptr, num_ints, num_state) == 0:
         return
     per_t = 1.0 / tl.load(floats_ptr + slot * num_floats + _TEMPERATURE)
-    outs = (max_ptr, sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr)
+    outs = (sum_raw_ptr, sum_mix_ptr, sum_xmix_ptr)
     _store_total(sums_ptr, num_splits, per_t, outs, row, SPLITS)
     groups, bound = _best_groups(maxima_ptr + row * num_groups, num_groups, TOP, GROUPS)
     offs = groups[:, None] * GROUP + tl.arange(0, GROUP)[None, :]
@@ -263,12 +261,12 @@ def num_splits(num_rows: int, vocab_size: int) -> int:
 def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Confidence:
     """See `reference.confidence`."""
     num_rows, vocab_size = logits.shape
-    out = Confidence.empty(num_rows, 1, logits.device)
+    out = Confidence.empty(num_rows, logits.device)
     if not uses_triton(logits.device):
         use_torch_threads()
         confidence_rows(
             logits.float().numpy(), slot_ids.numpy(), slots.ints.numpy(), slots.floats.numpy(),
-            slots.state.numpy(), out.top_logits.numpy(), out.top_ids.numpy(), out.max.numpy(),
+            slots.state.numpy(), out.top_logits.numpy(), out.top_ids.numpy(),
             out.sum_raw.numpy(), out.sum_mix.numpy(), out.sum_xmix.numpy(),
         )  # fmt: skip
         return out
@@ -289,7 +287,7 @@ def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Co
         num_warps=NUM_WARPS,
     )  # fmt: skip
     _select_kernel[(num_rows,)](
-        *read, pending, out.top_logits, out.top_ids, out.max, out.sum_raw, out.sum_mix,
+        *read, pending, out.top_logits, out.top_ids, out.sum_raw, out.sum_mix,
         out.sum_xmix, vocab_size, groups, splits, **sizes, TOP=MAX_TOP_N, GROUP=GROUP,
         GROUPS=max(MAX_TOP_N, triton.next_power_of_2(groups)), SPLITS=MAX_SPLITS, CHUNK=CHUNK,
         num_warps=SELECT_WARPS,

@@ -157,32 +157,29 @@ class Markers:
 
 @dataclass(frozen=True)
 class Confidence:
-    """Per row and split of the vocabulary: sums relative to the split's own maximum m.
+    """Per row: sums relative to its maximum m, and its candidates.
 
     With x = (z - m) / T: sum_mix = sum exp(x), sum_xmix = sum x exp(x), sum_raw = sum exp(z - m),
     and 0 where the slot does not ask for the raw confidence. Of the candidates the slot's top_n are
     sure to be there.
     """
 
-    top_logits: torch.Tensor  # float32 [B, splits, MAX_TOP_N], descending, -inf where exhausted
-    top_ids: torch.Tensor  # int32 [B, splits, MAX_TOP_N]
-    max: torch.Tensor  # float32 [B, splits]
-    sum_raw: torch.Tensor  # float32 [B, splits]
-    sum_mix: torch.Tensor  # float32 [B, splits]
-    sum_xmix: torch.Tensor  # float32 [B, splits]
+    top_logits: torch.Tensor  # float32 [B, MAX_TOP_N], descending, -inf where exhausted
+    top_ids: torch.Tensor  # int32 [B, MAX_TOP_N]
+    sum_raw: torch.Tensor  # float32 [B]
+    sum_mix: torch.Tensor  # float32 [B]
+    sum_xmix: torch.Tensor  # float32 [B]
 
     @classmethod
-    def empty(cls, num_rows: int, num_splits: int, device: torch.device) -> Confidence:
+    def empty(cls, num_rows: int, device: torch.device) -> Confidence:
         """Uninitialised tensors for `num_rows` rows."""
-        wide = (num_rows, num_splits, MAX_TOP_N)
-        flat = (num_rows, num_splits)
+        wide = (num_rows, MAX_TOP_N)
         return cls(
             top_logits=torch.empty(wide, dtype=torch.float32, device=device),
             top_ids=torch.empty(wide, dtype=torch.int32, device=device),
-            max=torch.empty(flat, dtype=torch.float32, device=device),
-            sum_raw=torch.empty(flat, dtype=torch.float32, device=device),
-            sum_mix=torch.empty(flat, dtype=torch.float32, device=device),
-            sum_xmix=torch.empty(flat, dtype=torch.float32, device=device),
+            sum_raw=torch.empty(num_rows, dtype=torch.float32, device=device),
+            sum_mix=torch.empty(num_rows, dtype=torch.float32, device=device),
+            sum_xmix=torch.empty(num_rows, dtype=torch.float32, device=device),
         )
 
 

@@ -28,7 +28,7 @@ from .layout import (
 from .reference_mix import mix, mix_full
 from .reference_policies import Choice, View, choose, end, is_used_up, mixture_weights
 
-__all__ = ["confidence", "decide", "ends_with", "is_active", "merge", "mix", "mix_full"]
+__all__ = ["confidence", "decide", "ends_with", "entropy_of", "is_active", "mix", "mix_full"]
 
 
 def is_active(slots: Slots, slot: int) -> bool:
@@ -41,7 +41,7 @@ def is_active(slots: Slots, slot: int) -> bool:
 
 
 def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Confidence:
-    """Maximum, partition sums, entropy sum and the best MAX_TOP_N candidates of every active row.
+    """Partition sums, entropy sum and the best MAX_TOP_N candidates of every active row.
 
     Args:
         logits: [B, V], any float dtype, after every logits processor and before temperature.
@@ -50,7 +50,7 @@ def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Co
 
     Source: Soft Thinking (2505.15778): p = softmax(z/T), H over the full vocabulary before filters.
     """
-    out = Confidence.empty(logits.shape[0], 1, logits.device)
+    out = Confidence.empty(logits.shape[0], logits.device)
     for row, slot in enumerate(slot_ids.tolist()):
         if not is_active(slots, slot):
             continue
@@ -58,38 +58,24 @@ def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Co
         z = torch.where(z.isnan(), -math.inf, z.clamp(max=MAX_LOGIT))
         order = torch.sort(z, descending=True, stable=True)
         n = min(MAX_TOP_N, z.numel())
-        out.top_logits[row, 0] = -math.inf
-        out.top_ids[row, 0] = 0
-        out.top_logits[row, 0, :n] = order.values[:n]
-        out.top_ids[row, 0, :n] = order.indices[:n].int()
+        out.top_logits[row] = -math.inf
+        out.top_ids[row] = 0
+        out.top_logits[row, :n] = order.values[:n]
+        out.top_ids[row, :n] = order.indices[:n].int()
         shifted = z - z.max()
         x = shifted / slots.floats[slot, FloatParam.TEMPERATURE]
         finite = x > -math.inf
-        out.max[row, 0] = z.max()
         raw = int(slots.ints[slot, IntParam.RAW_CONFIDENCE]) == 1
-        out.sum_raw[row, 0] = shifted[finite].exp().sum() if raw else 0.0
-        out.sum_mix[row, 0] = x[finite].exp().sum()
-        out.sum_xmix[row, 0] = (x[finite] * x[finite].exp()).sum()
+        out.sum_raw[row] = shifted[finite].exp().sum() if raw else 0.0
+        out.sum_mix[row] = x[finite].exp().sum()
+        out.sum_xmix[row] = (x[finite] * x[finite].exp()).sum()
     return out
 
 
-def merge(
-    conf: Confidence, row: int, temperature: float
-) -> tuple[torch.Tensor, torch.Tensor, float, float, float]:
-    """Fold the splits of a row: candidate logits and ids, sum_raw, sum_mix, entropy in nats."""
-    top = conf.top_logits[row].reshape(-1)
-    ids = conf.top_ids[row].reshape(-1)
-    by_id = torch.sort(ids, stable=True).indices
-    order = by_id[torch.sort(top[by_id], descending=True, stable=True).indices][:MAX_TOP_N]
-    m = conf.max[row].max()
-    shift = conf.max[row] - m
-    live = conf.max[row] > -math.inf
-    x = shift[live] / temperature
-    sum_raw = float((conf.sum_raw[row][live] * shift[live].exp()).sum())
-    sum_mix = float((conf.sum_mix[row][live] * x.exp()).sum())
-    sum_xmix = float((x.exp() * (conf.sum_xmix[row][live] + x * conf.sum_mix[row][live])).sum())
-    entropy = max(math.log(sum_mix) - sum_xmix / sum_mix, 0.0) if sum_mix > 0 else 0.0
-    return top[order], ids[order], sum_raw, sum_mix, entropy
+def entropy_of(conf: Confidence, row: int) -> float:
+    """H of softmax(z / T) over the whole vocabulary, in nats; 0 of a row in which nothing is allowed."""
+    sum_mix, sum_xmix = float(conf.sum_mix[row]), float(conf.sum_xmix[row])
+    return max(math.log(sum_mix) - sum_xmix / sum_mix, 0.0) if sum_mix > 0 else 0.0
 
 
 def ends_with(tokens: torch.Tensor, position: int, token: int, marker: torch.Tensor) -> bool:
@@ -165,8 +151,9 @@ def _act(
 ) -> int:
     """One step of a policy: returns the recorded token; only thinking is recorded further."""
     ints, floats = slots.ints[step.slot], slots.floats[step.slot]
-    temperature = float(floats[FloatParam.TEMPERATURE])
-    top, ids, sum_raw, sum_mix, entropy = merge(conf, step.row, temperature)
+    top, ids = conf.top_logits[step.row], conf.top_ids[step.row]
+    entropy = entropy_of(conf, step.row)
+    sum_raw, sum_mix = float(conf.sum_raw[step.row]), float(conf.sum_mix[step.row])
     raw = int(ints[IntParam.RAW_CONFIDENCE]) == 1
     p_max = 1.0 / max(sum_raw if raw else sum_mix, 1.0)
     if top[0] == -math.inf:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -23,18 +25,20 @@ SMALL = Shape(rows=3, vocab=5000, top_n=10, hidden=6, dtype=torch.float32)
 def test_bytes_are_those_of_the_tensors() -> None:
     """By hand, of the tensors that the ops are given: each once per reader and once per writer."""
     batch, found = Batch(SMALL, 1, CPU), SMALL.num_bytes()
-    candidates = 3 * (MAX_TOP_N * (4 + 4) + 4 * 4)
+    candidates = 3 * (MAX_TOP_N * (4 + 4) + 3 * 4)
+    groups = 3 * math.ceil(SMALL.vocab / 128) * 4
+    again = 3 * min(SMALL.vocab, 32 * 128) * 4
     entry = 3 * (10 * (4 + 4) + 4)
     state = batch.ledger.state[:, 0].nbytes
     record = batch.record.ids.nbytes + batch.record.values.nbytes
     rows = 3 * 10 * batch.table[0].nbytes + batch.embeds.nbytes
     assert found == {
         "read": batch.logits.nbytes,
-        "confidence": batch.logits.nbytes + candidates,
+        "confidence": batch.logits.nbytes + 2 * groups + again + candidates,
         "decide": candidates + entry + state + record,
         "mix": entry + rows,
     }
-    more = 2 * candidates + 2 * entry + state + record + rows
+    more = 2 * groups + again + 2 * candidates + 2 * entry + state + record + rows
     assert SMALL.over_read() == pytest.approx(1 + more / batch.logits.nbytes)
 
 
@@ -62,12 +66,13 @@ def test_the_roof_reads_every_value(
     backend: str, size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(roof, "uses_triton", lambda _: backend == "triton")
-    monkeypatch.setattr(roof, "NUM_PROGRAMS", 7)
-    for place in {0, size // 2, size - 1}:
+    ways = [(7, 2048), (3, 8192)]
+    monkeypatch.setattr(roof, "READS", ways)
+    for place, way in itertools.product({0, size // 2, size - 1}, ways):
         values = torch.zeros(size)
         values[place] = 5.0
-        out = roof.new_output(CPU)
-        roof.read(values, out)
+        out = roof.new_output(CPU).fill_(0)
+        roof.read(values, out, way)
         most = out.view(torch.float32).max() if backend == "numba" else out.max()
         assert most == 5.0
 
@@ -117,7 +122,7 @@ def test_the_gpu_clock_captures_a_turn_over_the_copies(monkeypatch: pytest.Monke
         if graph is not None:
             graph.calls.append(lambda: asked.append(-1))
 
-    def do_bench(run: Callable[[], None], return_mode: str) -> float:
+    def do_bench(run: Callable[[], None], **_: Any) -> float:
         run()
         return 6.0
 
@@ -143,7 +148,9 @@ def test_loads_of_a_ptx() -> None:
 def test_a_run_writes_a_row_for_every_shape(monkeypatch: pytest.MonkeyPatch) -> None:
     written: list[dict[str, Any]] = []
     monkeypatch.setattr(bench, "write", lambda name, row: written.append(row))
-    monkeypatch.setattr(bench, "report", lambda *row: written.append({"pairs": row[3], **row[1]}))
+    monkeypatch.setattr(
+        bench, "report", lambda *row: written.append({"metric": row[2], "pairs": row[3], **row[1]})
+    )
     # The tests' process has Triton in the interpreter, which is too slow to be timed.
     for name in ("confidence", "decide", "mix"):
         module = importlib.import_module(f"sottovoce_kernels.{name}")
@@ -155,8 +162,9 @@ def test_a_run_writes_a_row_for_every_shape(monkeypatch: pytest.MonkeyPatch) -> 
     bench.main(["bytes", "cpu", "--rounds", "2", *sizes])
     counted, *timed = written
     assert counted["over_read"] > 1
+    assert {row["metric"].split()[0] for row in timed} == {"step", "confidence"}
     for row in timed:
         assert len(row["pairs"]) == 2
         assert all(step > 0 and roof > 0 for step, roof in row["pairs"])
-    assert [row["rows"] for row in timed] == [1, 2]
+    assert [row["rows"] for row in timed] == [1, 1, 2, 2]
     assert dataclasses.asdict(SMALL).keys() <= timed[0].keys()

@@ -7,11 +7,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from decided import check_confidence as check_row
 from decided import check_equal, run_reference
 from scenes import PAGE, Scene, make_scene, make_thinking_scene, thinking_state
 
 from sottovoce_kernels import confidence, decide, mix, mix_full, reference, warm_up
-from sottovoce_kernels.layout import Confidence, FloatParam, IntParam, Policy
+from sottovoce_kernels.layout import MAX_TOP_N, Confidence, IntParam, Policy
 
 IS_HERE = torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") == "0"
 pytestmark = [
@@ -39,16 +40,8 @@ def check_confidence(scene: Scene) -> None:
     got = confidence(gpu.logits, gpu.slot_ids, gpu.slots)
     got = Confidence(**{name: value.cpu() for name, value in vars(got).items()})
     want = reference.confidence(scene.logits, scene.slot_ids, scene.slots)
-    for row, slot in enumerate(scene.slot_ids.tolist()):
-        t = float(scene.slots.floats[slot, FloatParam.TEMPERATURE])
-        a, b = reference.merge(want, row, t), reference.merge(got, row, t)
-        torch.testing.assert_close(b[0], a[0], rtol=0, atol=0, msg="top_logits")
-        live = a[0] > -torch.inf
-        assert b[1][live].tolist() == a[1][live].tolist(), "top_ids"
-        assert b[3] == pytest.approx(a[3], rel=2e-5), "the sum at T"
-        if scene.slots.ints[slot, IntParam.RAW_CONFIDENCE]:
-            assert b[2] == pytest.approx(a[2], rel=2e-5), "the sum at 1"
-        assert b[4] == pytest.approx(a[4], rel=5e-5, abs=5e-5), "entropy"
+    for row in range(len(scene.slot_ids)):
+        check_row(got, want, row, MAX_TOP_N)
 
 
 def run_decide(scene: Scene, conf: Confidence) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from scenes import Scene, make_thinking_scene
 
-from sottovoce_kernels import decide, reference
+from sottovoce_kernels import Confidence, decide, reference
 from sottovoce_kernels.layout import FloatParam, IntParam, Policy, Route, State
 
 
@@ -28,6 +30,19 @@ def run_both(want: Scene) -> Scene:
         got.tokens, got.slots, got.ledger, got.markers, got.record,
     )  # fmt: skip
     return got
+
+
+def check_confidence(got: Confidence, want: Confidence, row: int, n: int) -> None:
+    """A row's best n exactly; its sums, float32 of up to 151,936 terms in another order."""
+    a, b = want.top_logits[row, :n], got.top_logits[row, :n]
+    torch.testing.assert_close(b, a, rtol=0, atol=0, msg="top_logits")
+    live = a > -torch.inf
+    assert torch.equal(got.top_ids[row, :n][live], want.top_ids[row, :n][live]), "top_ids"
+    for name in ("sum_raw", "sum_mix"):
+        x, y = float(getattr(got, name)[row]), float(getattr(want, name)[row])
+        assert math.isclose(x, y, rel_tol=2e-5), name
+    x, y = reference.entropy_of(got, row), reference.entropy_of(want, row)
+    assert math.isclose(x, y, rel_tol=2e-5, abs_tol=2e-5), "entropy"
 
 
 def check_equal(got: Scene, want: Scene) -> None:

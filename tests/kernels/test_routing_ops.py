@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from decided import check_equal, routes, run_both, run_reference
+from decided import check_confidence, check_equal, routes, run_both, run_reference
 from scenes import PAGE, Scene, make_scene, thinking_state
 
 from sottovoce_kernels import confidence, decide, mix, reference
@@ -42,15 +42,7 @@ def test_confidence_equals_reference(backend, rows, vocab, dtype):
     got = confidence(scene.logits, scene.slot_ids, scene.slots)
     for row in active_rows(scene):
         slot = int(scene.slot_ids[row])
-        t = float(scene.slots.floats[slot, 1])
-        a, b = reference.merge(want, row, t), reference.merge(got, row, t)
-        n = int(scene.slots.ints[slot, IntParam.TOP_N])
-        torch.testing.assert_close(b[0][:n], a[0][:n], rtol=0, atol=0, msg="top_logits")
-        live = a[0][:n] > -torch.inf
-        assert b[1][:n][live].tolist() == a[1][:n][live].tolist(), "top_ids"
-        # Sums of up to 49,152 float32 terms in another order: 1e-5 relative.
-        assert b[2:4] == pytest.approx(a[2:4], rel=1e-5), "sums"
-        assert b[4] == pytest.approx(a[4], rel=2e-5, abs=2e-5), "entropy"
+        check_confidence(got, want, row, int(scene.slots.ints[slot, IntParam.TOP_N]))
 
 
 def test_confidence_reads_nan_as_masked(backend):
@@ -63,11 +55,26 @@ def test_confidence_reads_nan_as_masked(backend):
     want = reference.confidence(masked, scene.slot_ids, scene.slots)
     got = confidence(scene.logits, scene.slot_ids, scene.slots)
     for row, slot in enumerate(scene.slot_ids.tolist()):
-        t, n = float(scene.slots.floats[slot, 1]), int(scene.slots.ints[slot, IntParam.TOP_N])
-        a, b = reference.merge(want, row, t), reference.merge(got, row, t)
-        assert torch.equal(b[0][:n], a[0][:n]), "top_logits"
-        assert b[1][:n].tolist() == a[1][:n].tolist(), "top_ids"
-        assert b[2:] == pytest.approx(a[2:], rel=2e-5, abs=2e-5), "sums and entropy"
+        check_confidence(got, want, row, int(scene.slots.ints[slot, IntParam.TOP_N]))
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "equal", "few"])
+def test_confidence_of_hostile_orders(backend, order):
+    """Rows in which every value enters the best, or none after the first, or hardly one is live."""
+    scene = make_scene(2, 5000, torch.float32)
+    scene.slots.ints[:, IntParam.POLICY] = 1
+    scene.slots.state[:] = thinking_state()
+    values = torch.linspace(-4, 4, 5000)
+    if order == "few":
+        live = torch.arange(5000) % 601 == 7
+        values = torch.where(live, values, -torch.inf)
+    orders = {"descending": values.flip(0), "equal": torch.ones(5000)}
+    scene.logits[:] = orders.get(order, values)
+    want = reference.confidence(scene.logits, scene.slot_ids, scene.slots)
+    got = confidence(scene.logits, scene.slot_ids, scene.slots)
+    for row in range(2):
+        slot = int(scene.slot_ids[row])
+        check_confidence(got, want, row, int(scene.slots.ints[slot, IntParam.TOP_N]))
 
 
 @pytest.mark.parametrize(("rows", "vocab", "trace"), RECORDS)

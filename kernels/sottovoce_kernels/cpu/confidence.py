@@ -82,7 +82,6 @@ def confidence_rows(
     state: NDArray[np.int32],
     top_logits: NDArray[np.float32],
     top_ids: NDArray[np.int32],
-    row_max: NDArray[np.float32],
     sum_raw: NDArray[np.float32],
     sum_mix: NDArray[np.float32],
     sum_xmix: NDArray[np.float32],
@@ -95,19 +94,18 @@ def confidence_rows(
         if ints[slot, _POLICY] == _NONE or not is_asked:
             continue
         top_n = ints[slot, _TOP_N]
-        top_logits[row, 0, top_n:], top_ids[row, 0, top_n:] = _NEG_INF, 0
-        logits, values, ids = z[row], top_logits[row, 0, :top_n], top_ids[row, 0, :top_n]
+        top_logits[row, top_n:], top_ids[row, top_n:] = _NEG_INF, 0
+        logits, values, ids = z[row], top_logits[row, :top_n], top_ids[row, :top_n]
         _top(logits, values, ids)
         if values[0] > _MAX_LOGIT:
             logits = np.minimum(logits, _MAX_LOGIT)
             _top(logits, values, ids)
         m = values[0]
-        row_max[row, 0] = m
         if m == _NEG_INF:
-            sum_raw[row, 0] = sum_mix[row, 0] = sum_xmix[row, 0] = 0.0
+            sum_raw[row] = sum_mix[row] = sum_xmix[row] = 0.0
             continue
         inv_t = np.float32(1.0) / floats[slot, _TEMPERATURE]
         s, sx = _exp_sums(logits, m, inv_t)
-        sum_mix[row, 0], sum_xmix[row, 0], sum_raw[row, 0] = s, sx, 0.0
+        sum_mix[row], sum_xmix[row], sum_raw[row] = s, sx, 0.0
         if ints[slot, _RAW] == 1:
-            sum_raw[row, 0] = _exp_sums(logits, m, np.float32(1.0))[0]
+            sum_raw[row] = _exp_sums(logits, m, np.float32(1.0))[0]

@@ -235,7 +235,7 @@ def decide_rows(
     record_ids: NDArray[np.int64],
     record_values: NDArray[np.float32],
 ) -> None:
-    """Decide every row; the confidence holds one split a row on the CPU."""
+    """Decide every row."""
     state_floats = state.view(np.float32)
     kept = np.empty(MAX_TERMS, np.int32)
     w, fed = np.empty(MAX_TERMS, np.float32), np.empty(MAX_TERMS, np.float32)
@@ -251,10 +251,10 @@ def decide_rows(
             record_ids[row, 1] = 8
         phase = state[slot, _PHASE]
         if phase == _THINK or (p[_ALL] == 1 and phase != _OVER):
-            mass, x = sum_mix[row, 0], sum_xmix[row, 0]
+            mass, x = sum_mix[row], sum_xmix[row]
             entropy = max(math.log(mass) - x / mass, 0.0) if mass > 0 else 0.0
             token = _act(
-                top_logits[row, 0], top_ids[row, 0], sum_raw[row, 0], mass, entropy, token,
+                top_logits[row], top_ids[row], sum_raw[row], mass, entropy, token,
                 seeds[slot], position, p, floats[slot], stop_ids[slot], state[slot],
                 state_floats[slot], start, natural_end, special, final, kept, w, fed,
                 entry_ids[ledger_row], entry_weights[ledger_row],
