@@ -14,8 +14,11 @@ from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from e2e.steps import Step
 
+ON_GPU = torch.cuda.is_available()
 _TESTS = Path(__file__).parents[1]
 _UNINHERITED = ("TRITON_INTERPRET", "VLLM_PLUGINS", "VLLM_USE_V2_MODEL_RUNNER")
 
@@ -37,7 +40,9 @@ class Host:
         env |= {"OMP_NUM_THREADS": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
         if self.plugins is not None:
             env["VLLM_PLUGINS"] = self.plugins
-        if self.interprets:
+        if ON_GPU:  # float32 products in float32, and vLLM's own filters of the distribution
+            env |= {"TRITON_F32_DEFAULT": "ieee", "VLLM_USE_FLASHINFER_SAMPLER": "0"}
+        elif self.interprets:
             env["TRITON_INTERPRET"] = "1"
         return env
 

@@ -9,7 +9,7 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-from e2e.engine import Batch, Choice, Prompt, Result
+from e2e.engine import ON_GPU, Batch, Choice, Prompt, Result
 from e2e.steps import Step
 
 
@@ -37,7 +37,7 @@ class Server:
             # Random models like blanks so much that they write nothing else.
             "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
         }
-        options = {**defaults, **options}
+        options = {**defaults, **(_gpu_options() if ON_GPU else {}), **options}
         if "reasoning_config" in options:
             options["reasoning_config"] = ReasoningConfig(**options["reasoning_config"])
         self._llm = LLM(**options)
@@ -127,6 +127,15 @@ def _choice(chunks: list[Any]) -> Choice:
     return Choice(tokens, text, chunks[-1].finish_reason, steps, logprobs)
 
 
+def _gpu_options() -> dict[str, Any]:
+    """Many engines share a GPU; E2E_GRAPHS is `full` for graphs alone, else anything for compiled ones."""
+    graphs = os.environ.get("E2E_GRAPHS", "")
+    found: dict[str, Any] = {"enforce_eager": graphs == "", "attention_backend": "TRITON_ATTN"}
+    if graphs == "full":
+        found["compilation_config"] = {"mode": 0, "cudagraph_mode": "FULL"}
+    return {**found, "gpu_memory_utilization": 0.03}  # the key-value cache has a size of its own
+
+
 def _make_stock_vllm_run_here() -> None:
     """Give Model Runner V2 the Triton that it misses on a CPU; nothing else is changed."""
     import triton
@@ -174,7 +183,7 @@ def _spare_imports() -> None:
 def _serve(pipe: Connection, is_stock: bool) -> None:
     if "TRITON_INTERPRET" in os.environ:
         _mend_interpreter()
-    if is_stock:
+    if is_stock and not ON_GPU:
         _make_stock_vllm_run_here()
     _spare_imports()
     server = Server()
