@@ -15,7 +15,7 @@ from shortcut_scenes import new_student, problems, save_teacher, tokenizer
 from sottovoce_training.reasoner.tokenizer import END, END_THINK, prompt_of
 from sottovoce_training.shortcuts import export, train
 from sottovoce_training.shortcuts.data import LATENT_STEPS
-from sottovoce_training.shortcuts.generate import Mode, Writer
+from sottovoce_training.shortcuts.generate import DEPTH, Mode, Writer
 from sottovoce_training.shortcuts.modules import Variant
 from sottovoce_training.shortcuts.reference import Reference
 from sottovoce_training.shortcuts.train import Run, Settings, stages
@@ -180,7 +180,7 @@ def test_exported_weights_come_back(tmp_path: Path) -> None:
     model = new_student().model
     shortcuts, manifest = read_weights(tmp_path, model)
     assert manifest == Manifest(student.shortcuts.sizes, Variant(step=False))
-    assert (manifest.steps, manifest.depth, manifest.trained_steps) == (6, 0.6, LATENT_STEPS)
+    assert (manifest.steps, manifest.depth, manifest.trained_steps) == (6, DEPTH, LATENT_STEPS)
     for name, weight in student.model.state_dict().items():
         assert torch.equal(model.state_dict()[name], weight.bfloat16().float()), name
     assert changed(student.shortcuts.state_dict(), shortcuts.state_dict()) == set()

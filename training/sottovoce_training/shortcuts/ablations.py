@@ -20,7 +20,7 @@ from ..reasoner.plots import read_log
 from ..reasoner.tokenizer import load_tokenizer
 from .data import LATENT_STEPS
 from .export import load_run, stage_settings
-from .generate import Mode, Writer
+from .generate import DEPTH, Mode, Writer
 from .modules import Variant
 from .train import VALIDATION_PER_FAMILY
 
@@ -28,8 +28,8 @@ MEASURED = "measured.json"
 STAGES = ("latent", "shortcut", "joint")  # in the order in which a run has them
 DEPTHS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 MODES = (
-    *(Mode(steps, depth) for depth in (None, 0.6) for steps in (0, *LATENT_STEPS)),
-    *(Mode(steps, depth) for steps in (0, 6) for depth in DEPTHS if depth != 0.6),
+    *(Mode(steps, depth) for depth in (None, DEPTH) for steps in (0, *LATENT_STEPS)),
+    *(Mode(steps, depth) for steps in (0, 6) for depth in DEPTHS),
 )
 
 
@@ -138,7 +138,7 @@ def plot(runs: Sequence[Ablation], path: Path) -> None:
 
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.5), layout="constrained", sharey=True)
     for number, run in enumerate(runs):
-        for depth, style in ((None, "-"), (0.6, "--")):
+        for depth, style in ((None, "-"), (DEPTH, "--")):
             label = f"{run.title}, {'all layers' if depth is None else f'depth {depth}'}"
             _line(left, run, depth, style, f"C{number}", label)
         for steps, style in ((6, "-"), (0, ":")):

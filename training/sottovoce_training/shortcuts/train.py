@@ -18,7 +18,7 @@ from ..reasoner.tokenizer import load_tokenizer
 from ..steps import StepDecoder
 from .criticality import RULES
 from .data import Lesson, Lessons
-from .generate import Mode, Writer
+from .generate import DEPTH, Mode, Writer
 from .losses import Losses, joint_losses, latent_losses, shortcut_losses
 from .modules import Variant
 from .student import Student, new_shortcuts
@@ -47,7 +47,7 @@ class Settings(run.Schedule):
         """What validation measures; the first is the stage's own."""
         if self.stage == "latent":
             return Mode(6, None), Mode(2, None), Mode(0, None)
-        return Mode(6, 0.6), Mode(6, None), Mode(0, 0.6)
+        return Mode(6, DEPTH), Mode(6, None), Mode(0, DEPTH)
 
 
 def _trained(student: Student, stage: Stage) -> tuple[list[Any], list[Any]]:
@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, default=Path("models/tiny-reasoner"))
     parser.add_argument("--out", type=Path, default=Path(".cache/shortcuts"))
     parser.add_argument("--stage-1-steps", type=int, default=2600)
-    parser.add_argument("--stage-2-steps", type=int, default=800)
+    parser.add_argument("--stage-2-steps", type=int, default=2400)
     parts = ["depth", "step", "stages", "decoder"]
     parser.add_argument("--without", nargs="*", choices=parts, default=[])
     parser.add_argument("--criticality", choices=sorted(RULES), default="derived")
