@@ -13,7 +13,6 @@ from ..reasoner.tokenizer import END, END_THINK
 from .modules import Gate
 from .student import Student
 
-
 # The paper's is 0.6. By what 512 validation problems say of the shipped routers, a quarter of the
 # layers are skipped from here on without loss.
 DEPTH = 0.72
