@@ -21,13 +21,21 @@ from collections.abc import AsyncIterator
 import httpx
 from ray import serve
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import JSONResponse, Response, StreamingResponse
 
 COMMAND = os.environ.get("SOTTOVOCE_COMMAND", "sottovoce serve tiny-reasoner")
 NUM_REPLICAS = int(os.environ.get("SOTTOVOCE_REPLICAS", "2"))
 NUM_GPUS = float(os.environ.get("SOTTOVOCE_GPUS_PER_REPLICA", "0"))
 START_TIMEOUT_S = 1800.0
 STOP_TIMEOUT_S = 140.0  # --drain-timeout-s, and vLLM's processes
+LAST_WORDS_S = 1.0
+_GONE = {
+    "error": {
+        "message": "this replica's server has ended: send the request again",
+        "type": "ServiceUnavailableError",
+        "code": 503,
+    }
+}
 _HOP_BY_HOP = frozenset({"connection", "host", "content-length", "transfer-encoding"})
 
 
@@ -76,9 +84,13 @@ class Replica:
         raise RuntimeError(f"no server by `{self._line}`: see its log above")
 
     def _die_with_it(self) -> None:
-        """A server that ends by itself takes the actor along, and Ray Serve starts another."""
+        """A server that ends by itself takes the actor along, and Ray Serve starts another.
+
+        What comes until Ray Serve knows is told to come again, which a dead actor could not do.
+        """
         self._server.wait()
         if not self._is_stopping:
+            time.sleep(LAST_WORDS_S)
             os._exit(1)
 
     def _stop(self) -> None:
@@ -105,7 +117,10 @@ class Replica:
         passed = self._client.build_request(
             request.method, target, headers=headers, content=await request.body()
         )
-        answer = await self._client.send(passed, stream=True)
+        try:
+            answer = await self._client.send(passed, stream=True)
+        except httpx.TransportError:  # the server is gone, or went before it answered
+            return JSONResponse(_GONE, 503, {"retry-after": "1"})
 
         async def chunks() -> AsyncIterator[bytes]:
             try:
