@@ -191,6 +191,10 @@ class Engine:
         """Run requests one after another."""
         return [self.run([Prompt(p.token_ids, p.sampling)]).results[0] for p in prompts]
 
+    def num_compiled(self) -> int:
+        """Models that this engine's process built to be compiled, those of earlier engines included."""
+        return int(self.process.call("num_compiled"))
+
     def forget_prefixes(self) -> None:
         """Empty the prefix cache."""
         assert self.process.call("forget_prefixes")

@@ -51,6 +51,11 @@ class Server:
         self._llm = None
         cleanup_dist_env_and_memory()
 
+    def num_compiled(self) -> int:
+        from vllm.compilation.counter import compilation_counter
+
+        return compilation_counter.num_models_seen
+
     def forget_prefixes(self) -> bool:
         return bool(self._llm.reset_prefix_cache())
 

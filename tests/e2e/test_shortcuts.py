@@ -97,6 +97,19 @@ def test_other_modes_beside_them_are_as_ever(engine: Engine, model: Shortcut) ->
     assert "soft" in routes_of(results[-1].only.steps)
 
 
+def test_the_rest_of_a_cpus_engine_is_compiled(engines: Engines, shortcut_llama: Shortcut) -> None:
+    """The model's own layers are, the student's are not; and both are as ever."""
+    model, before = shortcut_llama, engines.start(shortcut_llama.path, **OPTIONS).num_compiled()
+    engine = engines.start(model.path, **{**OPTIONS, "enforce_eager": False})
+    asked, base = requests(model), others(model)
+    alone = engine.run(base).results
+    results = engine.run([a.as_prompt(arrives=i) for i, a in enumerate(asked)] + base).results
+    for request, result in zip(asked, results, strict=False):
+        follow(model, request, result.only)
+    assert [outline(r) for r in results[len(asked) :]] == [outline(r) for r in alone]
+    assert engine.num_compiled() > before
+
+
 def test_no_skipping_is_the_plain_student(engine: Engine, model: Shortcut) -> None:
     """Neither depth 1, which no w is above, nor null skips; the base is another model."""
     prompt = model.prompt(QUESTION)

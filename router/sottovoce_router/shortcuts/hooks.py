@@ -10,18 +10,23 @@ from ..seam import wrap
 
 
 def hook_config(module: ModuleType) -> None:
-    """`vllm.engine.arg_utils`: a model with shortcuts runs uncompiled, without CUDA graphs."""
+    """`vllm.engine.arg_utils`: a model with shortcuts runs uncompiled, without CUDA graphs.
+
+    On a CPU there are none, and the model's own requests run compiled.
+    """
 
     def make(original: Any) -> Any:
         def create_model_config(self: Any, *args: Any, **kwargs: Any) -> Any:
             from vllm.logger import init_logger
+            from vllm.platforms import current_platform
 
             from ..additional import serves_shortcuts
             from .manifest import manifest_of
 
             config = original(self, *args, **kwargs)
             is_on = serves_shortcuts(self.additional_config)
-            if manifest_of(config, is_on) is not None and not config.enforce_eager:
+            has_any = manifest_of(config, is_on) is not None
+            if has_any and not config.enforce_eager and not current_platform.is_cpu():
                 config.enforce_eager = True
                 init_logger("vllm.sottovoce.shortcuts").info(
                     "shortcuts: compilation and CUDA graphs are off for this model; to have them, "

@@ -6,7 +6,9 @@ modules. A batch of both runs as two passes, each over its requests' rows alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -42,7 +44,8 @@ def _build_student(base: type[Any], vllm_config: Any, layers: Any) -> Any:
 
 def _check(vllm_config: Any, manifest: Manifest, layers: Any) -> None:
     compilation, config = vllm_config.compilation_config, vllm_config.model_config.hf_config
-    if compilation.mode != CompilationMode.NONE or compilation.cudagraph_mode != CUDAGraphMode.NONE:
+    is_compiled = compilation.mode != CompilationMode.NONE and not current_platform.is_cpu()
+    if is_compiled or compilation.cudagraph_mode != CUDAGraphMode.NONE:
         raise PluginError("shortcuts run uncompiled, without CUDA graphs; add --enforce-eager")
     if vllm_config.model_config.enable_prompt_embeds:
         raise PluginError(
@@ -74,8 +77,11 @@ class ShortcutModelMixin:
         super().__init__(vllm_config=vllm_config, prefix=prefix)  # type: ignore[call-arg]
         layers = self.model.layers  # type: ignore[attr-defined]
         _check(vllm_config, self.manifest, layers)
-        if current_platform.is_cpu():
+        self._norms: Callable[[], AbstractContextManager[None]] = nullcontext
+        if current_platform.is_cpu() and vllm_config.model_config.enforce_eager:
             norms.choose(ir.ops)
+        elif current_platform.is_cpu():
+            self._norms = partial(norms.used, ir.ops)
         self.student = _build_student(self.base, vllm_config, layers)
         self.shortcuts = Shortcuts(self.manifest).float()
         self._plan: Plan | None = None  # of a pass whose logits are still to be computed
@@ -126,7 +132,8 @@ class ShortcutModelMixin:
         """The student's part of a step."""
         num_skipped = np.zeros(len(x), dtype=np.int64)
         step = Pass(self.student.model, self.shortcuts, slots.before, plan.student, num_skipped)
-        hidden = step.run(x, positions, plan.routes)
+        with self._norms():
+            hidden = step.run(x, positions, plan.routes)
         plan.num_skipped[plan.student.requests_np] = num_skipped[plan.student.last_rows]
         return hidden
 

@@ -1,11 +1,13 @@
-"""RMS norms of an eager engine on a CPU, in one kernel each.
+"""RMS norms of uncompiled layers on a CPU, in one kernel each.
 
-vLLM has the kernels, but computes a norm in eight steps there, for its compiler to fuse; a model with
-shortcuts runs uncompiled.
+vLLM has the kernels, but computes a norm in eight steps there, for its compiler to fuse; a student's
+layers run uncompiled.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -50,7 +52,7 @@ def _both_fit(
 
 
 def register(ops: Any) -> None:
-    """Add them to `vllm.ir.ops`; an engine uses them once `choose` was called."""
+    """Add them to `vllm.ir.ops`; an engine uses them within `used`, or once `choose` was called."""
     if PROVIDER not in ops.rms_norm.impls:
         ops.rms_norm.register_impl(PROVIDER, supports_args=_fits)(_rms_norm)
         ops.fused_add_rms_norm.register_impl(PROVIDER, supports_args=_both_fit, inplace=True)(
@@ -62,3 +64,14 @@ def choose(ops: Any) -> None:
     """Compute this process's norms with them from now on; its next engine starts afresh."""
     for op in (ops.rms_norm, ops.fused_add_rms_norm):
         op.set_default([PROVIDER, "native"])
+
+
+@contextmanager
+def used(ops: Any) -> Iterator[None]:
+    """Compute norms with them here, in an engine that is compiled elsewhere."""
+    from vllm.ir.op import enable_torch_wrap
+
+    order = [PROVIDER, "native"]
+    rms, fused = ops.rms_norm.set_priority(order), ops.fused_add_rms_norm.set_priority(order)
+    with enable_torch_wrap(False), rms, fused:
+        yield
