@@ -23,7 +23,7 @@ from .launches import Launch, recorded
 
 ARCHITECTURES = (80, 90, 100)
 VOCAB, HIDDEN, SLOTS, CONTEXT, TOP_N = 151936, 4096, 256, 4096, 10
-# Row counts that split a row of logits into 32, 8 and 1 parts.
+# Row counts that split a row of logits into 50, 30 and 4 parts.
 BATCHES = (1, 33, 264)
 CUOBJDUMP = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
 TYPES = {

@@ -33,6 +33,7 @@ CHUNK = 128  # candidates that are sorted at once
 NUM_WARPS = 4
 SELECT_WARPS = 8
 _MAX_LOGIT = tl.constexpr(MAX_LOGIT)
+_LOWEST = tl.constexpr(-3.4028234663852886e38)  # the least finite float32
 _LEAST = tl.constexpr(-(2**63) + 1)  # below every key
 _NONE = tl.constexpr(int(Policy.NONE))
 _THINK, _OVER = tl.constexpr(int(Phase.THINK)), tl.constexpr(int(Phase.OVER))
@@ -75,15 +76,17 @@ def _is_read(slot, ints_ptr, state_ptr, num_ints: tl.constexpr, num_state: tl.co
 
 @triton.jit
 def _clean(z):
-    return tl.where(z == z, tl.minimum(z, _MAX_LOGIT), float("-inf"))
+    # A negative zero, which would come after a positive one, becomes one.
+    return tl.where(z == z, tl.minimum(z, _MAX_LOGIT) + 0.0, float("-inf"))
 
 
 @triton.jit
 def _rescale(low, high, per_t):
     """What sums over exponents of differences to `low` need in order to be to `high`."""
     # Where there is nothing yet to rescale; and -inf less -inf is no number.
-    shift = tl.where(low > float("-inf"), low - tl.maximum(high, -3.0e38), 0.0)
-    return tl.exp(shift), shift * per_t, tl.exp(shift * per_t)
+    shift = tl.where(low > float("-inf"), low - tl.maximum(high, _LOWEST), 0.0)
+    x_shift = tl.maximum(shift, -1.0e30) * per_t  # finite, so that 0 * it is 0
+    return tl.exp(shift), x_shift, tl.exp(x_shift)
 
 
 @triton.jit
@@ -134,8 +137,8 @@ def _sums_kernel(
         new_m = tl.maximum(m, maxima)
         scale, x_shift, x_scale = _rescale(m, new_m, per_t)
         m = new_m
-        shifted = z - tl.maximum(m, -3.0e38)[:, None]  # finite, so that -inf less it is no NaN
-        x = tl.maximum(shifted * per_t, -1.0e30)  # finite, so that 0 * x is 0
+        shifted = z - tl.maximum(m, _LOWEST)[:, None]  # finite, so that -inf less it is no NaN
+        x = tl.maximum(shifted, -1.0e30) * per_t  # finite, so that 0 * x is 0
         e = tl.exp(x)
         sum_xmix = x_scale[:, None] * (sum_xmix + x_shift[:, None] * sum_mix) + x * e
         sum_mix = x_scale[:, None] * sum_mix + e
@@ -277,7 +280,9 @@ def confidence(logits: torch.Tensor, slot_ids: torch.Tensor, slots: Slots) -> Co
     maxima = torch.empty(num_rows, groups, device=logits.device)
     sums = torch.empty(num_rows, splits, 4, device=logits.device)
     pending = torch.empty(num_rows, MAX_TOP_N * GROUP, dtype=torch.int64, device=logits.device)
-    read = (logits, logits.stride(0), slot_ids, slots.ints, slots.floats, slots.state, maxima, sums)
+    # A single row's own stride may be anything, and kernels are compiled for what divides it.
+    stride = logits.stride(0) if num_rows > 1 else vocab_size
+    read = (logits, stride, slot_ids, slots.ints, slots.floats, slots.state, maxima, sums)
     sizes = {
         "num_ints": slots.ints.shape[1], "num_floats": slots.floats.shape[1],
         "num_state": slots.state.shape[1],

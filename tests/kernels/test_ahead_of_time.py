@@ -11,10 +11,10 @@ import pytest
 
 from scripts import run
 
-# Upper bounds a thread, with room over what was measured (79, 128, 110 and 32) for another ptxas. A
+# Upper bounds a thread, with room over what was measured (79, 128, 63 and 32) for another ptxas. A
 # multiprocessor has 65,536: 88 leave five programs of four warps that read logits on each.
 MAX_REGISTERS = {
-    "_sums_kernel": 88, "_select_kernel": 144, "_decide_kernel": 128, "_mix_kernel": 40,
+    "_sums_kernel": 88, "_select_kernel": 144, "_decide_kernel": 72, "_mix_kernel": 40,
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def test_every_kernel_compiles_for_every_architecture(rows: list[dict[str, Any]]
     wanted = {(kernel, arch) for kernel in MAX_REGISTERS for arch in (80, 90, 100)}
     assert {(row["kernel"], row["arch"]) for row in rows} == wanted
     splits = {row["grid"][1] for row in rows if row["kernel"] == "_sums_kernel"}
-    assert len(splits) == 3
+    assert splits == {4, 30, 50}
 
 
 def test_nothing_spills(rows: list[dict[str, Any]]) -> None:

@@ -11,7 +11,7 @@ from decided import check_confidence, check_equal, routes, run_both, run_referen
 from scenes import PAGE, Scene, make_scene, thinking_state
 
 from sottovoce_kernels import confidence, decide, mix, reference
-from sottovoce_kernels.layout import NEVER, RECORD_EXTRA, FloatParam, IntParam, Route
+from sottovoce_kernels.layout import MAX_TOP_N, NEVER, RECORD_EXTRA, FloatParam, IntParam, Route
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # Of the interpreter's seconds, one type's for what is the same once the logits are read.
@@ -58,23 +58,36 @@ def test_confidence_reads_nan_as_masked(backend):
         check_confidence(got, want, row, int(scene.slots.ints[slot, IntParam.TOP_N]))
 
 
-@pytest.mark.parametrize("order", ["ascending", "descending", "equal", "few"])
-def test_confidence_of_hostile_orders(backend, order):
-    """Rows in which every value enters the best, or none after the first, or hardly one is live."""
+def hostile(order: str) -> torch.Tensor:
+    """A row in which every value enters the best, or none after the first, or hardly one is live."""
+    values, at = torch.linspace(-4, 4, 5000), torch.arange(5000)
+    lowest = torch.finfo(torch.float32).min
+    return {
+        "ascending": values,
+        "descending": values.flip(0),
+        "equal": torch.ones(5000),
+        "zeros": torch.where(at % 2 == 0, -0.0, 0.0),
+        "few": torch.where(at % 601 == 7, values, -torch.inf),
+        "late": torch.where(at == 4321, 1e9, values),
+        "infinite": torch.where(at == 4321, torch.inf, values),
+        "low, then live": torch.where(at < 3000, lowest, values),
+        "all low": torch.full((5000,), lowest),
+    }[order]
+
+
+@pytest.mark.parametrize("order", ["ascending", "descending", "equal", "zeros", "few", "late",
+                                   "infinite", "low, then live", "all low"])  # fmt: skip
+def test_confidence_of_hostile_rows(backend, order):
     scene = make_scene(2, 5000, torch.float32)
     scene.slots.ints[:, IntParam.POLICY] = 1
+    scene.slots.floats[:, FloatParam.TEMPERATURE] = torch.tensor([0.01, 0.2, 0.6, 1.0, 2.0])
     scene.slots.state[:] = thinking_state()
-    values = torch.linspace(-4, 4, 5000)
-    if order == "few":
-        live = torch.arange(5000) % 601 == 7
-        values = torch.where(live, values, -torch.inf)
-    orders = {"descending": values.flip(0), "equal": torch.ones(5000)}
-    scene.logits[:] = orders.get(order, values)
+    scene.logits[:] = hostile(order)
     want = reference.confidence(scene.logits, scene.slot_ids, scene.slots)
     got = confidence(scene.logits, scene.slot_ids, scene.slots)
-    for row in range(2):
-        slot = int(scene.slot_ids[row])
-        check_confidence(got, want, row, int(scene.slots.ints[slot, IntParam.TOP_N]))
+    for row, slot in enumerate(scene.slot_ids.tolist()):
+        n = MAX_TOP_N if backend == "triton" else int(scene.slots.ints[slot, IntParam.TOP_N])
+        check_confidence(got, want, row, n)
 
 
 @pytest.mark.parametrize(("rows", "vocab", "trace"), RECORDS)
