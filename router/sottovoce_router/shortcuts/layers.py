@@ -71,8 +71,8 @@ class Pass:
     def run(self, x: torch.Tensor, positions: torch.Tensor, routes: Routes | None) -> torch.Tensor:
         """Inputs [n, H] to hidden states after the final norm, [n, H]."""
         with self.part.entered():
-            if routes is None:
-                hidden: torch.Tensor = self.model(None, positions, None, x)
+            if routes is None:  # its call would compile it, while a request waits
+                hidden: torch.Tensor = self.model.forward(None, positions, None, x)
                 return hidden
             for index, layer in enumerate(self.model.layers):
                 x = self._layer(index, layer, x, positions, routes)

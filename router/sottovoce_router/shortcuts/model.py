@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from copy import copy
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from safetensors.torch import load_file
 from vllm import ir
 from vllm.config import CompilationMode, CUDAGraphMode
 from vllm.logger import init_logger
+from vllm.model_executor.custom_op import CustomOp
 from vllm.platforms import current_platform
 
 from ..errors import PluginError
@@ -30,6 +32,17 @@ from .slots import ShortcutSlots
 logger = init_logger("vllm.sottovoce.shortcuts")
 
 
+def _take_kernels(student: Any, compilation: Any) -> None:
+    """Let the student's operators be kernels, as it runs uncompiled where the rest is compiled."""
+    for layer in student.model.layers:  # one for all models of a shape
+        layer.self_attn.rotary_emb = copy(layer.self_attn.rotary_emb)
+    chosen, compilation.custom_ops = compilation.custom_ops, ["all"]
+    for module in student.modules():
+        if isinstance(module, CustomOp):
+            module._forward_method = module.dispatch_forward(compile_native=False)
+    compilation.custom_ops = chosen
+
+
 def _build_student(base: type[Any], vllm_config: Any, layers: Any) -> Any:
     """The same model once more, attending through the attention modules of `layers`."""
     known = vllm_config.compilation_config.static_forward_context
@@ -37,6 +50,7 @@ def _build_student(base: type[Any], vllm_config: Any, layers: Any) -> Any:
     student = base(vllm_config=vllm_config, prefix="student")
     for name in known.keys() - names:  # or each would get a cache of its own
         del known[name]
+    _take_kernels(student, vllm_config.compilation_config)
     for own, shared in zip(student.model.layers, layers, strict=True):
         own.self_attn.attn = shared.self_attn.attn
     return student
