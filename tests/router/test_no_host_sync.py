@@ -13,13 +13,14 @@ from host_sync import HostSyncError, forbidden
 from scripts import run
 
 # What must have been launched; vLLM's own kernels run between ours.
+CONFIDENCE = ["_sums_kernel", "_select_kernel"]
 OURS = {
-    "ops on one row": ["_confidence_kernel", "_decide_kernel", "_mix_kernel"],
-    "ops on many rows": ["_confidence_kernel", "_decide_kernel", "_mix_kernel"],
+    "ops on one row": [*CONFIDENCE, "_decide_kernel", "_mix_kernel"],
+    "ops on many rows": [*CONFIDENCE, "_decide_kernel", "_mix_kernel"],
     "staged writes": [],
     "overlay": ["_mix_kernel"],
     "overlay of a shard": ["_mix_kernel"],
-    "sampler": ["_confidence_kernel", "_decide_kernel"],
+    "sampler": [*CONFIDENCE, "_decide_kernel"],
     "latent steps": [],
 }
 WAITS: dict[str, Callable[[torch.Tensor], Any]] = {
@@ -68,5 +69,5 @@ def start_ahead(_folder: Path) -> Callable[[], list[Any]]:
 @pytest.mark.parametrize("scene", OURS)
 def test_the_step_path_does_not_wait(made_ahead: list[Any], scene: str) -> None:
     launched = dict(made_ahead)
-    ours = {"_confidence_kernel", "_decide_kernel", "_mix_kernel"}
+    ours = {*CONFIDENCE, "_decide_kernel", "_mix_kernel"}
     assert [name for name in launched[scene] if name in ours] == OURS[scene]

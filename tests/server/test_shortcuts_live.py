@@ -9,6 +9,7 @@ import pytest
 
 from server.serving import MODEL, Server
 from server.talk import assert_error
+from sottovoce_training.shortcuts.generate import DEPTH
 
 NUM_LAYERS, MAX_TOKENS = 4, 24
 CHAT: dict[str, Any] = {
@@ -42,7 +43,7 @@ def assert_counted(details: Any, steps: int, num_choices: int = 1) -> None:
     ("shortcuts", "mode", "steps", "depth"),
     [
         ({"depth": 0.5, "steps": 3}, "latent", 3, 0.5),
-        ({}, "latent", 6, 0.6),
+        ({}, "latent", 6, DEPTH),
         ({"depth": 0.5, "steps": 0}, "explicit", 0, 0.5),
         ({"depth": None}, "latent", 6, None),
     ],
@@ -100,7 +101,7 @@ def test_the_model_list_has_the_defaults(short: Server) -> None:
     with short.http() as client:
         (model,) = client.get("/v1/models").json()["data"]
     assert model["shortcuts"]["steps"] == 6
-    assert model["shortcuts"]["depth"] == 0.6
+    assert model["shortcuts"]["depth"] == DEPTH
     assert 1 in model["shortcuts"]["trained_steps"]
     assert model["reasoning_modes"] == ["explicit", "latent", "routed"]
 
