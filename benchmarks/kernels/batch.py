@@ -31,9 +31,8 @@ class Shape:
         size, b, n = torch.float32.itemsize, self.rows, self.top_n
         candidates = b * (layout.MAX_TOP_N * 8 + 12)
         maxima = b * -(-self.vocab // GROUP) * 4
-        again = (
-            b * min(layout.MAX_TOP_N * GROUP, self.vocab) * size
-        )  # of the groups that hold the best
+        # The groups that hold the best are read again.
+        again = b * min(layout.MAX_TOP_N * GROUP, self.vocab) * size
         entry = b * (n * 8 + 4)
         return {
             "read": b * self.vocab * size,

@@ -158,6 +158,17 @@ def make_scene(rows: int, vocab: int, dtype: torch.dtype, seed: int = 0, trace: 
     )
 
 
+def several_tokens(scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+    """A batch of 36 requests, some with several tokens: where each begins, and the positions.
+
+    A request's last token is the one after the scene's position.
+    """
+    lengths = torch.tensor([1, 3, 1, 1, 5, 1, 2, 1, 1] * 4)
+    starts = torch.cat([torch.zeros(1), lengths.cumsum(0)]).int()
+    ends = [(int(p) + 2, int(n)) for p, n in zip(scene.positions, lengths, strict=True)]
+    return starts, torch.cat([torch.arange(end - n, end) for end, n in ends])
+
+
 def thinking_state() -> torch.Tensor:
     """The state of a slot at its first thinking step."""
     state = torch.zeros(layout.NUM_STATE, dtype=torch.int32)

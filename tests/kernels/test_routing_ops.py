@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from decided import check_confidence, check_equal, routes, run_both, run_reference
-from scenes import PAGE, Scene, make_scene, thinking_state
+from scenes import PAGE, Scene, make_scene, several_tokens, thinking_state
 
 from sottovoce_kernels import confidence, decide, mix, reference
 from sottovoce_kernels.layout import MAX_TOP_N, NEVER, RECORD_EXTRA, FloatParam, IntParam, Route
@@ -162,14 +162,7 @@ def test_mix_equals_reference(backend, dtype, hidden, vocab_start, scale):
     scene.ledger.counts[scene.ledger.counts < -1] = 0  # poison
     vectors = torch.randn(scene.ledger.vectors.shape[0], hidden).to(dtype)
     ledger = replace(scene.ledger, vectors=vectors)
-    lengths = [1, 3, 1, 1, 5, 1, 2, 1, 1] * 4
-    starts = torch.tensor([0, *torch.tensor(lengths).cumsum(0).tolist()]).int()
-    positions = torch.cat(
-        [
-            torch.arange(int(p) + 2 - n, int(p) + 2)
-            for p, n in zip(scene.positions, lengths, strict=True)
-        ]
-    )
+    starts, positions = several_tokens(scene)
     table = torch.randn(150, hidden).to(dtype)
     want = torch.full((int(starts[-1]), hidden), 7.0, dtype=dtype)
     got = want.clone()
