@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import torch
@@ -117,6 +117,10 @@ class Tape:
     past: tuple[Tensors, Tensors] | None = None
     is_token: torch.Tensor | None = field(default=None, repr=False)
     last: torch.Tensor = field(default_factory=lambda: torch.empty(0))  # [B, 1, H], after the norm
+
+    def fork(self) -> Tape:
+        """A tape that goes on from here on its own; gradients of both reach what was read."""
+        return replace(self)
 
     def extend(self, x: torch.Tensor, is_token: torch.Tensor, mix: Mix | None = None) -> Segment:
         """Read inputs [B, S, H], of which bool [B, S] are no padding."""

@@ -155,7 +155,7 @@ class Run(ABC, Generic[Batch]):
                     bar.set_postfix(loss=f"{values['loss']:.3f}")
                     if self.step % 20 == 0:
                         self._log(**values, seconds=time.monotonic() - started)
-                    if self.step % schedule.eval_every == 0:
+                    if self.step % schedule.eval_every == 0 or self.step == schedule.num_steps:
                         bar.write(f"step {self.step}: {self._evaluate():.1%} of the validation set")
                     if self.step == schedule.num_steps:
                         break

@@ -37,7 +37,9 @@ def codi_losses(thinker: Thinker, lesson: Lesson, decoder: StepDecoder | None) -
     Sources: 2502.21074 with its three weights at 1; with a decoder, 2509.20317.
     """
     assert lesson.explicit is not None
-    spoken, thought = thinker(lesson.explicit), thinker(lesson.latent)
+    prompt = thinker.prompt(lesson.latent.prompt_ids, lesson.latent.is_prompt)
+    spoken = thinker(lesson.explicit, prompt=prompt)
+    thought = thinker(lesson.latent, prompt=prompt)
     found = {
         "explicit_nll": nll(thinker, spoken.hidden, lesson.explicit.labels),
         "answer_nll": nll(thinker, thought.hidden, lesson.latent.labels),

@@ -66,9 +66,11 @@ class Thinker(Reader):
                 is_active = is_active & ~is_over(head.stop(tape.last).squeeze(-1))
         return torch.cat(made, dim=1), torch.cat(taken, dim=1)
 
-    def forward(self, batch: Batch, is_real: torch.Tensor | None = None) -> Pass:
-        """Prompt, latent steps and text."""
-        tape = self.prompt(batch.prompt_ids, batch.is_prompt)
+    def forward(
+        self, batch: Batch, is_real: torch.Tensor | None = None, prompt: Tape | None = None
+    ) -> Pass:
+        """Prompt, latent steps and text; `prompt`, if read before, is left as it was."""
+        tape = prompt.fork() if prompt else self.prompt(batch.prompt_ids, batch.is_prompt)
         if is_real is None:
             is_real = torch.ones(len(batch.prompt_ids), batch.num_latents, dtype=torch.bool)
         after, thoughts = self.loop(tape, is_real)

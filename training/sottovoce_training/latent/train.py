@@ -110,13 +110,15 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--teacher", type=Path, default=Path("models/tiny-reasoner"))
     parser.add_argument("--out", type=Path, help="by default .cache/latent/METHOD-SEED")
     parser.add_argument("--start", type=Path, help="a run to go on from: atp-rl from one of atp")
-    parser.add_argument("--steps", type=int, default=1800)
+    parser.add_argument("--steps", type=int, default=320)
     parser.add_argument("--latents", type=int, default=6)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(argv)
     out = args.out or Path(".cache/latent") / f"{args.method}-{args.seed}"
-    settings = Settings(args.steps, 5e-4, method=args.method, num_latents=args.latents)
-    if args.method == "atp-rl":  # as many rows as the others have, at a tenth of their rate
+    settings = Settings(
+        args.steps, 1e-3, warmup=args.steps // 8, method=args.method, num_latents=args.latents
+    )
+    if args.method == "atp-rl":  # as many rows as the others have, at a twentieth of their rate
         rows = settings.batch_size // GROUP
         settings = replace(settings, learning_rate=5e-5, batch_size=rows)
     Run(out, settings, args.seed, args.teacher, args.start).train()
