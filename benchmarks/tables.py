@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 from .rows import RESULTS
@@ -130,6 +131,27 @@ def _startup() -> str:
     return found if rows else "Not run yet."
 
 
+def _latent() -> str:
+    rows = latest("latent", "parameters")
+    header = ["method", "training steps", "seeds", "correct, % [least, most]",
+              "with the fewest latents, %", "latents", "diversity", "texts read right, %"]  # fmt: skip
+    methods = dict.fromkeys(r["parameters"]["method"] for r in rows)
+    cells = (_seeds([r for r in rows if r["parameters"]["method"] == m]) for m in methods)
+    return table(header, cells) if rows else "Not run yet."
+
+
+def _seeds(rows: Sequence[Row]) -> list[object]:
+    """Means over a method's runs."""
+    p, shares = rows[0]["parameters"], sorted(100 * r["value"] for r in rows)
+    read = [100 * r["read"] for r in rows if r["read"] is not None]
+    return [
+        f"`{p['method']}`", p["steps"], len(rows),
+        f"{mean(shares):.1f} [{shares[0]:.1f}, {shares[-1]:.1f}]",
+        f"{100 * mean(r['fewest'] for r in rows):.1f}", f"{mean(r['latents'] for r in rows):.1f}",
+        f"{mean(r['diversity'] for r in rows):.2f}", f"{mean(read):.1f}" if read else "",
+    ]  # fmt: skip
+
+
 TABLES: dict[str, Callable[[], str]] = {
     "kernels-bytes": _bytes,
     "kernels-static": _static,
@@ -138,6 +160,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ledger": _memory,
     "overheads": lambda: _measured("ledger", "replay", "books", "http"),
     "startup": _startup,
+    "latent": _latent,
     "peers": lambda: _measured("peers"),
     "sweep": lambda: _measured("sweep"),
 }

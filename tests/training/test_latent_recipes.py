@@ -196,7 +196,7 @@ def test_the_stop_head_ends_thinking() -> None:
     counts = []
     for bias in (100.0, -100.0):
         torch.nn.init.constant_(thinker.head.stop.bias, bias)
-        (row,) = Answerer(thinker, tokenizer(), 6)(prompts)
+        (row,) = Answerer(thinker, tokenizer(), 20)(prompts)
         counts.append(row.index(tokenizer().convert_tokens_to_ids("</think>")))
     assert counts == [STRIDE, 20]
 

@@ -9,11 +9,14 @@ import torch
 
 from ..reasoner.evaluate import left_padded
 from ..reasoner.tokenizer import END, END_THINK
-from .data import MAX_LATENTS
-from .heads import Atp
 from .thinker import Thinker
 
 MAX_TOKENS = 64  # of an answer
+
+
+def ends(logits: torch.Tensor) -> torch.Tensor:
+    """The stop head's more likely choice."""
+    return logits > 0
 
 
 @dataclass
@@ -22,7 +25,7 @@ class Answerer:
 
     thinker: Thinker
     tokenizer: Any
-    num_latents: int  # without a stop head
+    num_latents: int  # at most, where a stop head may end them
     thoughts: list[torch.Tensor] = field(default_factory=list)  # z of every row's real steps
 
     @torch.inference_mode()
@@ -30,8 +33,7 @@ class Answerer:
         """The tokens after each prompt."""
         inputs = left_padded(self.tokenizer, prompts)
         tape = self.thinker.prompt(inputs.input_ids, inputs.attention_mask.bool())
-        most = MAX_LATENTS if isinstance(self.thinker.head, Atp) else self.num_latents
-        z, is_real = self.thinker.draw(tape, most, lambda logits: logits > 0)
+        z, is_real = self.thinker.draw(tape, self.num_latents, ends)
         self.thoughts.append(z[is_real])
         marker, end = (self.tokenizer.convert_tokens_to_ids(t) for t in (END_THINK, END))
         token, pad = torch.full((len(prompts), 1), marker), self.tokenizer.pad_token_id

@@ -16,7 +16,7 @@ from ..reasoner.export import read_model
 from ..reasoner.tokenizer import END, load_tokenizer
 from ..shortcuts.losses import Losses
 from ..steps import StepDecoder
-from .data import Lesson, Lessons, Maker, atp, coconut, codi
+from .data import MAX_LATENTS, Lesson, Lessons, Maker, atp, coconut, codi
 from .generate import Answerer
 from .losses import atp_losses, coconut_losses, codi_losses
 from .reinforce import GROUP, reinforced_losses
@@ -35,19 +35,27 @@ class Settings(run.Schedule):
     num_latents: int = 6
     batch_size: int = 32  # problems
 
+    @property
+    def most_latents(self) -> int:
+        """As many are taken, or fewer where a stop head says so."""
+        return MAX_LATENTS if self.method.startswith("atp") else self.num_latents
 
-def _maker(settings: Settings) -> Maker:
+
+def maker(settings: Settings) -> Maker:
+    """What makes the method's lessons."""
     if settings.method.startswith("atp"):
         return atp()
     return (coconut if settings.method == "coconut" else codi)(settings.num_latents)
 
 
-class _Trained(torch.nn.Module):
+class Trained(torch.nn.Module):
     """What a run trains: the model with its head, and the decoder where the method has one."""
 
-    def __init__(self, thinker: Thinker, decoder: StepDecoder | None) -> None:
+    def __init__(self, method: str, teacher: Path) -> None:
         super().__init__()
-        self.thinker, self.decoder = thinker, decoder
+        model = read_model(teacher)
+        self.decoder = None if method in ("codi", "coconut") else StepDecoder(model)
+        self.thinker = Thinker(model, method)
 
 
 class Run(run.Run[Lesson]):
@@ -62,22 +70,20 @@ class Run(run.Run[Lesson]):
         self.settings = settings
         self._agree()
         self.tokenizer = load_tokenizer(teacher)
-        model = read_model(teacher)
-        decoder = None if settings.method in ("codi", "coconut") else StepDecoder(model)
         reinforces = settings.method == "atp-rl"
         self.reasoner = Reader(read_model(teacher)) if reinforces else None
-        self.model = _Trained(Thinker(model, settings.method), decoder)
+        self.model = Trained(settings.method, teacher)
         if start is not None:
             state = torch.load(start / "checkpoint.pt", weights_only=True)
             self.model.load_state_dict(state["model"])
-        if reinforces and decoder is not None:
-            decoder.requires_grad_(False)
+        if reinforces:
+            self.model.decoder.requires_grad_(False)
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         inside = (p for name, p in self.model.named_parameters() if ".layers." in name)
         matrices = [p for p in inside if p.ndim == 2 and p.requires_grad]
         self.optimizers = run.optimizers_of(matrices, parameters, settings)
         self.stream = Lessons(
-            self.tokenizer, held_out_questions(HELD_OUT_PER_FAMILY), _maker(settings),
+            self.tokenizer, held_out_questions(HELD_OUT_PER_FAMILY), maker(settings),
             settings.batch_size, settings.num_steps, seed,
         )  # fmt: skip
         self._resume()
@@ -95,7 +101,7 @@ class Run(run.Run[Lesson]):
             return codi_losses(thinker, batch, decoder)
 
     def _evaluate(self) -> float:
-        writer = Answerer(self.model.thinker, self.tokenizer, self.settings.num_latents)
+        writer = Answerer(self.model.thinker, self.tokenizer, self.settings.most_latents)
         results = score(writer, self.tokenizer, validation_problems(VALIDATION_PER_FAMILY))
         shares = accuracy(results)
         latents = sum(r.num_thinking for r in results) / len(results)
