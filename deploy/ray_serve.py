@@ -32,8 +32,9 @@ LAST_WORDS_S = 1.0
 _GONE = {
     "error": {
         "message": "this replica's server has ended: send the request again",
-        "type": "ServiceUnavailableError",
-        "code": 503,
+        "type": "server_error",
+        "param": None,
+        "code": "unavailable",
     }
 }
 _HOP_BY_HOP = frozenset({"connection", "host", "content-length", "transfer-encoding"})
@@ -44,6 +45,13 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _client(base: str, timeout: float | None) -> httpx.AsyncClient:
+    """Without httpx's own limit of 100 connections: the server it is that queues and refuses."""
+    return httpx.AsyncClient(
+        base_url=base, timeout=timeout, limits=httpx.Limits(max_connections=None)
+    )
 
 
 @serve.deployment(
@@ -67,7 +75,8 @@ class Replica:
         words = [*tied, *shlex.split(command), "--host", "127.0.0.1", "--port", port]
         self._server = subprocess.Popen(words, start_new_session=True)
         self._is_stopping = False
-        self._client = httpx.AsyncClient(base_url=self._base, timeout=None)
+        self._client = _client(self._base, timeout=None)
+        self._prober = _client(self._base, timeout=10)  # never behind requests
         self._wait_until_ready()
         threading.Thread(target=self._die_with_it, daemon=True).start()
 
@@ -104,7 +113,7 @@ class Replica:
 
     async def check_health(self) -> None:
         """Raise where the server does not answer."""
-        (await self._client.get("/health", timeout=10)).raise_for_status()
+        (await self._prober.get("/health")).raise_for_status()
 
     async def __del__(self) -> None:
         """Ray Serve calls this once the replica's requests are done, or its time is up."""

@@ -17,6 +17,7 @@ MODES = ("explicit", "latent", "routed")
 _OURS = frozenset({"model", "mode", "routing", "trace", "extra_body", "stream_options", "n"})
 _SAMPLING = frozenset(ChatOptions.__annotations__) - _OURS
 _PREFIX = "routing."
+_IN_EVERY_MODE = ("min_answer_tokens",)  # of routing
 
 
 class SettingError(ValueError):
@@ -64,8 +65,10 @@ class Settings:
         raise SettingError(f"{name!r} cannot be set; use {_PREFIX}NAME or one of {known}")
 
     def options(self) -> dict[str, Any]:
-        """Options of a request, traced; explicit requests have no routing."""
-        routing = self.routing if self.mode != "explicit" else {}
+        """Options of a request, traced; explicit requests take little of routing."""
+        routing = self.routing
+        if self.mode == "explicit":
+            routing = {k: v for k, v in routing.items() if k in _IN_EVERY_MODE}
         return {**self.sampling, "mode": self.mode, "routing": routing or None, "trace": True}
 
     def __str__(self) -> str:

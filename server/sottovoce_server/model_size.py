@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .presets import PRESETS
+from .presets import PRESETS, hub_id
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "fp8": 1.0}
 _MXFP4_BYTES = 0.5 + 1 / 32  # a weight, and its part of the scale that a block of 32 shares
@@ -38,6 +38,7 @@ class ModelSize:
     """What memory depends on."""
 
     name: str
+    served_as: str  # what `sottovoce serve` is given
     kind: str
     num_layers: int
     hidden: int
@@ -54,7 +55,7 @@ class ModelSize:
     is_mxfp4: bool  # the experts
 
     @classmethod
-    def from_config(cls, name: str, config: Mapping[str, Any]) -> ModelSize:
+    def from_config(cls, name: str, served_as: str, config: Mapping[str, Any]) -> ModelSize:
         """Read a config.json.
 
         Raises:
@@ -72,6 +73,7 @@ class ModelSize:
         window, num_sliding = _sliding(config)
         return cls(
             name=name,
+            served_as=served_as,
             kind=kind,
             num_layers=_integer(config, "num_hidden_layers"),
             hidden=hidden,
@@ -167,17 +169,17 @@ def _is_mxfp4(name: str, config: Mapping[str, Any]) -> bool:
 
 
 def read_model(name: str) -> ModelSize:
-    """A preset by its name, or a config.json, or a directory that holds one.
+    """A config.json, or a directory that holds one, else a preset by its name.
 
     Raises:
         PlanError: where there is neither.
     """
-    known = {preset.lower(): preset for preset in PRESETS}
-    preset = known.get(name.split("/")[-1].lower())
-    if preset:
-        return ModelSize.from_config(preset, PRESETS[preset])
     path = Path(name)
     path = path / "config.json" if path.is_dir() else path
+    known = {preset.lower(): preset for preset in PRESETS}
+    preset = known.get(name.split("/")[-1].lower())
+    if preset and not path.is_file():
+        return ModelSize.from_config(preset, hub_id(preset), PRESETS[preset])
     if not path.is_file():
         raise PlanError(
             f"no model {name}: give a config.json, its directory, or one of {', '.join(PRESETS)}"
@@ -186,4 +188,4 @@ def read_model(name: str) -> ModelSize:
         config = json.loads(path.read_text())
     except ValueError as error:
         raise PlanError(f"{path} is not JSON: {error}") from None
-    return ModelSize.from_config(path.resolve().parent.name, config)
+    return ModelSize.from_config(path.resolve().parent.name, str(path.parent), config)

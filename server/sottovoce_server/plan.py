@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 from dataclasses import asdict
 from typing import Any
 
 from .capacity import GIB, Load, Plan, plan
 from .model_size import BYTES, PlanError, read_model
-from .presets import GPU_GIB, hub_id
+from .presets import GPU_GIB
 
 _WHAT = {
     "weights": "weights",
@@ -132,7 +133,9 @@ def as_table(found: Plan) -> str:
             f"A soft request may generate {found.soft_positions} tokens at routing.top_n 10: "
             "--ledger-gib sets it."
         )
-    return "\n".join([*lines, f"sottovoce serve {hub_id(model.name)} " + " ".join(flags(found))])
+    return "\n".join(
+        [*lines, f"sottovoce serve {shlex.quote(model.served_as)} " + " ".join(flags(found))]
+    )
 
 
 def main(argv: list[str]) -> None:

@@ -78,6 +78,6 @@ GPU_GIB: dict[str, float] = {
 
 
 def hub_id(name: str) -> str:
-    """Where the hub has a preset; any other name as it is."""
+    """Where the hub has a preset."""
     owners = (owner for prefix, owner in _OWNERS.items() if name.startswith(prefix))
-    return f"{next(owners)}/{name}" if name in PRESETS else name
+    return f"{next(owners)}/{name}"

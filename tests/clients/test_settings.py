@@ -54,7 +54,12 @@ def test_unset() -> None:
     assert settings == Settings()
 
 
-def test_explicit_has_no_routing() -> None:
+def test_explicit_has_the_routing_of_every_mode() -> None:
+    settings = Settings("explicit", routing={"threshold": 0.8, "min_answer_tokens": 9})
+    assert settings.options()["routing"] == {"min_answer_tokens": 9}
+
+
+def test_explicit_has_no_other_routing() -> None:
     """The server refuses it; what was set waits for the next soft mode."""
     settings = Settings("explicit", routing={"threshold": 0.8})
     assert settings.options()["routing"] is None

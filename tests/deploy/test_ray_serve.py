@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import json
 import os
 import shlex
 import sys
 import threading
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import httpx
@@ -41,6 +42,7 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *args):
         pass
 
+ThreadingHTTPServer.request_queue_size = 256
 ThreadingHTTPServer(("127.0.0.1", int(sys.argv[sys.argv.index("--port") + 1])), Handler).serve_forever()
 """
 
@@ -107,6 +109,19 @@ def request_of(path: str, body: bytes = b"hello") -> Request:
     return Request(scope, receive)
 
 
+def run(replica: Any, asked: Coroutine[Any, Any, None]) -> None:
+    """To its end, and then without open connections."""
+
+    async def closing() -> None:
+        try:
+            await asked
+        finally:
+            await replica._client.aclose()
+            await replica._prober.aclose()
+
+    asyncio.run(closing())
+
+
 async def _text(answer: StreamingResponse) -> bytes:
     return b"".join([bytes(chunk) async for chunk in answer.body_iterator])  # type: ignore[misc]
 
@@ -119,7 +134,21 @@ def test_an_answer_is_passed_on(replica: Any) -> None:
         assert answer.headers["x-seen"] == "yes /v1/models?a=1"
         assert await _text(answer) == b"hello"
 
-    asyncio.run(ask())
+    run(replica, ask())
+
+
+def test_many_requests_neither_wait_nor_hide_the_health(module: Any, replica: Any) -> None:
+    """More at once than httpx's own limit of connections."""
+
+    async def ask() -> None:
+        held = await asyncio.wait_for(
+            asyncio.gather(*(replica(request_of("/v1/models")) for _ in range(110))), 30
+        )
+        await asyncio.wait_for(replica.check_health(), 5)
+        for answer in held:
+            assert await _text(answer) == b"hello"
+
+    run(replica, ask())
 
 
 def test_a_server_that_ends_takes_the_replica_along(replica: Any, ended: Ended) -> None:
@@ -129,11 +158,13 @@ def test_a_server_that_ends_takes_the_replica_along(replica: Any, ended: Ended) 
         for answer in (first, later):
             assert answer.status_code == 503
             assert answer.headers["retry-after"] == "1"
-            assert b"send the request again" in answer.body
+            error = json.loads(answer.body)["error"]
+            assert error["code"] == "unavailable"
+            assert "send the request again" in error["message"]
         with pytest.raises(httpx.TransportError):
             await replica.check_health()
 
-    asyncio.run(ask())
+    run(replica, ask())
     assert ended.is_over.wait(10)
     assert ended.code == 1
 

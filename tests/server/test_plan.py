@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import struct
 from dataclasses import replace
 from pathlib import Path
@@ -172,7 +173,7 @@ def test_no_plan(load: dict[str, Any], words: tuple[str, ...]) -> None:
 )
 def test_not_a_known_model(change: dict[str, Any], words: tuple[str, ...]) -> None:
     with pytest.raises(PlanError) as raised:
-        ModelSize.from_config("it", {**PRESETS["Qwen3-8B"], **change})
+        ModelSize.from_config("it", "it", {**PRESETS["Qwen3-8B"], **change})
     assert [word for word in words if word not in str(raised.value)] == []
 
 
@@ -226,6 +227,17 @@ def test_the_table_of_sizes() -> None:
     shown = text.partition("\n\n")[0].splitlines()[2:]
     assert len(shown) == 9
     assert shown == [row(line.split(" | ")[0].removeprefix("| ")) for line in shown]
+
+
+def test_a_directory_is_itself_whatever_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    mine = Path("mine", "qwen3-8b")
+    shutil.copytree(REASONER, mine, ignore=shutil.ignore_patterns("shortcuts"))
+    assert read_model(str(mine)).num_parameters == read_model(str(REASONER)).num_parameters
+    main([str(mine), "--gpu", "H100", "--context", "512", "--concurrency", "2"])
+    assert "\nsottovoce serve mine/qwen3-8b --tensor-parallel-size 1 " in capsys.readouterr().out
 
 
 def test_the_line_to_serve_names_a_model_that_the_hub_has(
