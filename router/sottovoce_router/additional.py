@@ -22,6 +22,14 @@ def serves_shortcuts(additional_config: Any) -> bool:
     return bool(ours(additional_config).get("shortcuts", True))
 
 
+def answer_tokens(additional_config: Any) -> int:
+    """Tokens that thinking leaves for the answer where a request does not say; 0 for none."""
+    found = ours(additional_config).get("min_answer_tokens", 0)
+    if not isinstance(found, int) or found < 0:
+        raise PluginError(f"min_answer_tokens: {found!r} must be a number, 0 or more")
+    return found
+
+
 def size_in_bytes(config: VllmConfig, key: str, default: float) -> float:
     """A size of ours, which is given in GiB."""
     gib = ours(config.additional_config).get(key, default)

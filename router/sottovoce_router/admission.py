@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+from .answer import keep_by_budget, limit_of, num_kept
 from .capabilities import Capabilities
 from .errors import InvalidValueError
 from .latent.admission import NO_STEPS, plan_steps
@@ -33,12 +35,11 @@ def admit(request: Any, capabilities: Capabilities) -> None:
         _take_budget(sampling, extra.get(BUDGET_KEY), capabilities)
         extra = {key: value for key, value in extra.items() if key not in (STAMP, BUDGET_KEY)}
         sampling.extra_args = extra
-    if not any(key in extra for key in REQUEST_KEYS):
-        return
     params = parse(extra, manifest=capabilities.shortcuts, latent=capabilities.latent)
-    if params.policy == "observe" and not params.min_answer_tokens and capabilities.refusal:
-        return
-    if not params.needs_plugin:
+    is_unseen = params.policy == "observe" and not params.min_answer_tokens and capabilities.refusal
+    if is_unseen or not params.needs_plugin:
+        kept = num_kept(params.min_answer_tokens, request, capabilities)
+        keep_by_budget(request, kept, capabilities)
         return
     rest = {key: value for key, value in extra.items() if key not in REQUEST_KEYS}
     sampling.extra_args = {**rest, STAMP: _stamp(request, params, capabilities)}
@@ -54,15 +55,19 @@ def _check_seed(sampling: Any) -> None:
 def _stamp(request: Any, params: RoutingParams, capabilities: Capabilities) -> dict[str, Any]:
     """What the worker is told of an admitted request, whose log-probabilities are turned on."""
     sampling = request.sampling_params
-    stamp: dict[str, Any] = {"params": params.as_dict(), "ledger_bytes": 0}
+    stamp: dict[str, Any] = {"ledger_bytes": 0}
     if params.shortcuts is not None:
         _check_prompt_logprobs(sampling)
     for key, trained in params.trained.items():
         stamp["latent"] = plan_steps(request, key, trained.steps, capabilities)
+        if not stamp["latent"]["steps"]:  # else their number ends thinking
+            keep_by_budget(request, num_kept(None, request, capabilities), capabilities)
     if params.policy is not None:
         _shorten(request, params, capabilities)
+        params = _with_answer(request, params, capabilities)
         capabilities.check(params, sampling)
         stamp["ledger_bytes"] = capabilities.bytes_of(params, sampling.max_tokens or 0)
+    stamp["params"] = params.as_dict()
     # The record rides on the log-probability channel, which opens only for who asks for logprobs.
     stamp["hides_logprobs"] = sampling.num_logprobs is None
     if stamp["hides_logprobs"]:
@@ -103,9 +108,16 @@ def _shorten(request: Any, params: RoutingParams, capabilities: Capabilities) ->
     ):
         fits = capabilities.max_tokens(params)
         sampling.max_tokens = min(sampling.max_tokens or fits, fits)
-    if params.min_answer_tokens:  # counted from where generation ends, which the context may bound
-        room = max(capabilities.max_model_len - len(prompt), 1)
-        sampling.max_tokens = min(sampling.max_tokens, room)
+
+
+def _with_answer(request: Any, params: RoutingParams, capabilities: Capabilities) -> RoutingParams:
+    """The parameters with the tokens that are kept, counted from where generation ends."""
+    if params.trained:
+        return params
+    kept = num_kept(params.min_answer_tokens, request, capabilities)
+    if kept:
+        request.sampling_params.max_tokens = limit_of(request, capabilities)
+    return replace(params, min_answer_tokens=kept)
 
 
 def latent_of(sampling: Any) -> dict[str, int]:

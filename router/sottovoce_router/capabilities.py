@@ -9,7 +9,7 @@ from sottovoce_kernels import MAX_STOP_IDS
 from sottovoce_kernels.engine import CpuTriton
 from sottovoce_kernels.layout import NUM_STATE
 
-from .additional import serves_shortcuts, size_in_bytes
+from .additional import answer_tokens, serves_shortcuts, size_in_bytes
 from .errors import InvalidValueError, PluginError, UnsupportedModeError
 from .latent.manifest import Manifest as LatentManifest
 from .latent.manifest import read_manifest
@@ -84,6 +84,7 @@ class Capabilities:
     placeholders: tuple[int, ...] = ()  # ids that may stand for a latent step
     markers: MarkerIds | None = None
     grammar_waits: bool = True  # for the answer; else it constrains thinking too
+    min_answer_tokens: int = 0  # of requests that do not say
 
     @classmethod
     def from_config(cls, config: VllmConfig) -> Capabilities:
@@ -113,6 +114,7 @@ class Capabilities:
             placeholders=placeholders(config) if shortcuts or latent else (),
             markers=markers,
             grammar_waits=bool(outputs.reasoning_parser) and not outputs.enable_in_reasoning,
+            min_answer_tokens=answer_tokens(config.additional_config),
         )
 
     @property
@@ -194,7 +196,7 @@ class Capabilities:
                 f"lower it, {instead}, or raise {flag}",
             )
 
-    def _check_answer(self, kept: int, max_tokens: int | None) -> None:
+    def _check_answer(self, kept: int | None, max_tokens: int | None) -> None:
         if kept and max_tokens is not None and kept + self.num_end_tokens > max_tokens:
             raise InvalidValueError(
                 "routing.min_answer_tokens",

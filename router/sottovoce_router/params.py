@@ -82,7 +82,7 @@ class RoutingParams:
     enter_blend: float = 1.0
     exit_blend: float = 0.7
     switch_budget: int = 0  # 0: off
-    min_answer_tokens: int = 0
+    min_answer_tokens: int | None = None  # None: the engine's own number
     trace: bool = False
     shortcuts: ShortcutParams | None = None
     latent: LatentParams | None = None
@@ -137,8 +137,9 @@ class RoutingParams:
         return 1 if self.mixes_all else self.num_terms
 
     def as_routing(self) -> dict[str, Any]:
-        """The `routing` object of a request that spells out all that its policy reads."""
-        return {key: value for key, value in asdict(self).items() if key in self.spec.reads}
+        """The `routing` object of a request that spells out all that is read of it."""
+        reads = ALWAYS_READ if self.policy is None else self.spec.reads
+        return {key: value for key, value in asdict(self).items() if key in reads}
 
     def as_dict(self) -> dict[str, Any]:
         """Plain types only, as they cross to the engine process."""

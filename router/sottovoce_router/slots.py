@@ -23,6 +23,7 @@ from sottovoce_kernels import (
 )
 from sottovoce_kernels.layout import NEVER, NUM_FLOAT_PARAMS, NUM_INT_PARAMS, NUM_STATE
 
+from .answer import close_at, lower_budget
 from .ledger import Ledger
 from .markers import MarkerIds
 from .params import RoutingParams
@@ -35,7 +36,7 @@ def _close_at(params: RoutingParams, sampling: SamplingParams, markers: MarkerId
     """The generated position at which the end marker must begin, to leave room for the answer."""
     if not params.min_answer_tokens or sampling.max_tokens is None:
         return NEVER
-    return max(int(sampling.max_tokens) - params.min_answer_tokens - len(markers.end), 0)
+    return close_at(int(sampling.max_tokens), params.min_answer_tokens, len(markers.end))
 
 
 class SlotTable:
@@ -93,6 +94,9 @@ class SlotTable:
         place = None if is_lost else self._place_of(req_id, params, sampling)
         if place is None:
             logger.warning("the ledger has no room: request %s runs as explicit", req_id)
+            close = _close_at(params, sampling, markers)
+            if close != NEVER:  # vLLM's sampler reads the budget after this
+                lower_budget(sampling, close, tokens[:prompt_len], markers)
             return
         row, vector_row = place
         self._write(slot, params, sampling, row, prompt_len)

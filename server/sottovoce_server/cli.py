@@ -89,8 +89,8 @@ def _find_routing_defaults(args: argparse.Namespace) -> None:
 
 def _hand_to_plugin(args: argparse.Namespace, settings: ServerSettings) -> None:
     others = args.additional_config or {}
-    sizes = {key: getattr(settings, key) for key in ("ledger_gib", "vector_ledger_gib")}
-    ours = {**sizes, **others.get("sottovoce", {})}
+    keys = ("ledger_gib", "vector_ledger_gib", "min_answer_tokens")
+    ours = {**{key: getattr(settings, key) for key in keys}, **others.get("sottovoce", {})}
     args.additional_config = {**others, "sottovoce": ours}
 
 

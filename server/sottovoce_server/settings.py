@@ -18,6 +18,8 @@ _HELP: dict[str, str] = {
     "drain_timeout_s": "Seconds that a SIGTERM waits for accepted requests to finish.",
     "ledger_gib": "Memory for the soft inputs of live requests, in GiB.",
     "vector_ledger_gib": "Memory for the mixtures of the whole vocabulary (routing.mix full), in GiB.",
+    "min_answer_tokens": "Tokens of max_tokens, a quarter of them at most, that thinking leaves for the "
+    "answer where a request does not say; 0: none.",
     "effort_shares": "Thinking budget of every reasoning_effort, as a share of max_tokens, or of the "
     "context where a request sets none; empty: efforts set no budget.",
     "reasoning_start": "Marker that opens thinking, for models without a reasoning parser.",
@@ -38,6 +40,7 @@ class ServerSettings:
     drain_timeout_s: int = 120
     ledger_gib: float = 4.0
     vector_ledger_gib: float = 0.25
+    min_answer_tokens: int = 16
     effort_shares: str = DEFAULT_SHARES
     reasoning_start: str = ""
     reasoning_end: str = ""
@@ -45,7 +48,7 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         parse_shares(self.effort_shares)
-        for name in ("max_queue", "drain_timeout_s", "vector_ledger_gib"):
+        for name in ("max_queue", "drain_timeout_s", "vector_ledger_gib", "min_answer_tokens"):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{_flag(name)} is {getattr(self, name)}; give 0 or more")
         for name in ("max_body_bytes", "ledger_gib"):

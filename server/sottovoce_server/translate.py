@@ -31,6 +31,7 @@ GENERATION_ROUTES: dict[str, str] = {
 }
 SAGEMAKER_ROUTE = "/invocations"
 _MODE_KEYS = tuple(key for key in REQUEST_KEYS if key != "include_reasoning_trace")
+_NO_BUDGET_FIELD = ("responses", "messages")  # that takes any number
 _NO_SHARES: Mapping[str, float] = MappingProxyType({})
 # Anthropic's protocol has no min_p.
 _UNKNOWN_SAMPLING: dict[str, frozenset[str]] = {"messages": frozenset({"min_p"})}
@@ -90,10 +91,10 @@ def _others(xargs: Mapping[str, Any] | None) -> dict[str, Any]:
 
 def _xargs(params: RoutingParams) -> dict[str, Any]:
     """The same keys in the scalar types that `vllm_xargs` carries."""
-    if not params.needs_plugin:
+    if not params.needs_plugin and params.min_answer_tokens is None:
         return {}
     out: dict[str, Any] = {"reasoning_mode": params.mode}
-    if params.is_soft_capable or params.min_answer_tokens:
+    if params.is_soft_capable or params.min_answer_tokens is not None:
         out["routing"] = json.dumps(params.as_routing())
     for key, trained in params.trained.items():
         out[key] = json.dumps(trained.as_dict())
@@ -149,16 +150,19 @@ def _set_budget(
     shares: Mapping[str, float],
 ) -> int | None:
     """Turn an effort into a thinking budget unless there is one; returns the one that holds."""
+    holder = xargs if endpoint in _NO_BUDGET_FIELD else out
+    if holder is xargs and out.get(BUDGET_KEY) is not None:
+        xargs.setdefault(BUDGET_KEY, out.pop(BUDGET_KEY))
     given = given_budget(out, endpoint)
     given = xargs.get(BUDGET_KEY) if given is None else given
+    if given == -1:  # unlimited; vLLM's own field says so itself
+        xargs.pop(BUDGET_KEY, None)
     if given is not None:
         return given if isinstance(given, int) and given >= 0 else None
     if not capabilities.num_end_tokens or out.get("use_beam_search"):
         return None
     budget = effort_budget(out, endpoint, shares, capabilities.max_model_len)
     if budget is not None:
-        # Neither protocol has a field for it that takes any number.
-        holder = xargs if endpoint in ("responses", "messages") else out
         holder[BUDGET_KEY] = budget
     return budget
 

@@ -73,6 +73,7 @@ class Sampling:
     structured_outputs: Any = None
     temperature: float = 0.6
     thinking_token_budget: int | None = None
+    trace_decode_token_ids: Any = None
     seed: int | None = None
     n: int = 1
 

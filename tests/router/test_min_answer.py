@@ -52,4 +52,5 @@ def test_every_mode_may_keep_tokens_for_the_answer(mode: str) -> None:
     assert parse({"reasoning_mode": mode, "routing": params.as_routing()}) == params
     assert params.policy == {"explicit": "observe", **DEFAULT_POLICY}[mode]
     off = parse({"reasoning_mode": mode, "routing": {"min_answer_tokens": 0}})
-    assert off == parse({"reasoning_mode": mode})
+    assert off == dataclasses.replace(parse({"reasoning_mode": mode}), min_answer_tokens=0)
+    assert parse({"reasoning_mode": mode, "routing": off.as_routing()}) == off

@@ -151,7 +151,7 @@ def test_our_flags(parsed: dict[str, Any]) -> None:
     assert args["default_reasoning_mode"] == "routed"
     assert (args["max_queue"], args["max_body_bytes"], args["drain_timeout_s"]) == (5, 6, 7)
     assert args["additional_config"] == {
-        "sottovoce": {"ledger_gib": 0.5, "vector_ledger_gib": 0.25}
+        "sottovoce": {"ledger_gib": 0.5, "vector_ledger_gib": 0.25, "min_answer_tokens": 16}
     }
 
 
@@ -227,8 +227,8 @@ def test_middleware_of_the_user_stays_inside(parsed: dict[str, Any]) -> None:
 
 
 def test_additional_config_is_kept(parsed: dict[str, Any]) -> None:
-    ours = {"ledger_gib": 4.0, "vector_ledger_gib": 0.25, "soft_modes": False}
-    expected = {"k": 1, "sottovoce": ours}
+    ours = {"ledger_gib": 4.0, "vector_ledger_gib": 0.25, "min_answer_tokens": 16}
+    expected = {"k": 1, "sottovoce": {**ours, "soft_modes": False}}
     assert parsed["additional"]["additional_config"] == expected
 
 

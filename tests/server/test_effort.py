@@ -81,6 +81,24 @@ def test_a_budget_in_vllm_xargs_wins() -> None:
         assert translation.body["vllm_xargs"] == xargs
 
 
+def test_a_protocol_without_the_field_takes_it_too() -> None:
+    """vLLM would ignore it there: it goes where our admission looks."""
+    for endpoint in ("responses", "messages"):
+        words = {"reasoning": {"effort": "low"}, "output_config": {"effort": "low"}}
+        translation = translated(endpoint, max_tokens=100, **words, **{BUDGET_KEY: 7})
+        assert translation.body["vllm_xargs"] == {BUDGET_KEY: 7}
+        assert (budget_of(translation), translation.thinking_budget) == (7, 7)
+    own = {"thinking": {"type": "enabled", "budget_tokens": 9}}
+    assert translated("messages", max_tokens=100, **own, **{BUDGET_KEY: 7}).thinking_budget == 9
+
+
+@pytest.mark.parametrize("endpoint", ["responses", "messages"])
+def test_an_unlimited_budget_of_theirs_is_none(endpoint: str) -> None:
+    words = {"reasoning": {"effort": "low"}, "output_config": {"effort": "low"}}
+    translation = translated(endpoint, max_tokens=100, **words, **{BUDGET_KEY: -1})
+    assert (budget_of(translation), translation.thinking_budget) == (None, None)
+
+
 def test_an_unlimited_budget_wins_too() -> None:
     translation = translated("chat", reasoning_effort="low", **{BUDGET_KEY: -1})
     assert (budget_of(translation), translation.thinking_budget) == (-1, None)
