@@ -106,7 +106,7 @@ def _shorten(request: Any, params: RoutingParams, capabilities: Capabilities) ->
         sampling.max_tokens is None
         or len(prompt) + sampling.max_tokens == capabilities.max_model_len
     ):
-        fits = capabilities.max_tokens(params)
+        fits = capabilities.usual_tokens(params)
         sampling.max_tokens = min(sampling.max_tokens or fits, fits)
 
 

@@ -26,6 +26,7 @@ DEFAULT_LEDGER_TOP_N = 10  # entries a ledger position holds on average
 DEFAULT_LEDGER_GIB = 4.0
 DEFAULT_VECTOR_LEDGER_GIB = 0.25
 _LEDGER_BYTES = 8 * DEFAULT_LEDGER_TOP_N + 4 + 4 * NUM_STATE  # a position: entries, count, state
+UNLIMITED = 4  # requests without max_tokens that the vectors have room for at once
 ROWS_PER_SLOT = 2  # preempted requests keep their rows while others run
 
 
@@ -126,6 +127,11 @@ class Capabilities:
         """Tokens that a row of the ledger holds for a request; a traced explicit one writes too."""
         fits = min(self.ledger_positions, self.ledger_entries // params.num_entries)
         return min(fits, self.ledger_vectors) if params.mixes_all else fits
+
+    def usual_tokens(self, params: RoutingParams) -> int:
+        """The same of a request that sets no limit, which leaves vectors for others."""
+        fits = self.max_tokens(params)
+        return min(fits, max(self.ledger_vectors // UNLIMITED, 1)) if params.mixes_all else fits
 
     def bytes_of(self, params: RoutingParams, max_tokens: int) -> int:
         """What a request holds of the ledger while it lives."""

@@ -15,7 +15,8 @@ FULL = {"reasoning_mode": "routed", "routing": {"policy": "swi", "mix": "full"}}
 def test_mixtures_of_all_tokens_need_vectors() -> None:
     some = dataclasses.replace(SOFT, ledger_vectors=60)
     assert stamp_of(admitted(FULL, some))["params"]["mix"] == "full"
-    assert admitted(FULL, some, max_tokens=None).max_tokens == 60, "as many as there are"
+    assert admitted(FULL, some, max_tokens=None).max_tokens == 15, "others find room, too"
+    assert admitted(FULL, some, max_tokens=60).max_tokens == 60
     with pytest.raises(InvalidValueError) as caught:
         admitted(FULL, some, max_tokens=61)
     assert caught.value.remedy == (
