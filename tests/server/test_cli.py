@@ -13,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from sottovoce_router import REQUEST_KEYS
 from sottovoce_router.latent.manifest import Manifest
+from sottovoce_router.policies import POLICIES
 from sottovoce_server import settings as settings_module
 from sottovoce_server.capacity import Load, plan
 from sottovoce_server.model_size import read_model
@@ -172,6 +174,14 @@ def test_the_settings_table() -> None:
     assert shown.keys() == actions.keys()
     known = {flag: str(default) for flag, default in actions.items() if default != ""}
     assert {flag: shown[flag].strip("`") for flag in known} == known
+
+
+def test_the_api_table_has_every_field_of_routing() -> None:
+    table = README.read_text().partition("## API")[2].partition("\n\nA key of")[0]
+    shown = re.findall(r"`(?:routing\.(\w+)|(\w+))`(?=[^|]*\| )", table)
+    names = {routing for routing, _ in shown if routing}
+    assert names == {"policy"}.union(*(spec.reads for spec in POLICIES.values()))
+    assert {own for _, own in shown} >= set(REQUEST_KEYS) - {"routing"}
 
 
 def test_routing_defaults_are_found_and_reported(parsed: dict[str, Any], tuned: Path) -> None:
