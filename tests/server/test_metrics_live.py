@@ -6,28 +6,14 @@ import math
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from server.serving import Server, wait_for
-from server.talk import BUDGET, CHAT, CHAT_ROUTE, LONG, MAX_TOKENS, body, post
+from server.talk import BUDGET, CHAT, CHAT_ROUTE, LONG, MAX_TOKENS, body, post, read, scrape
 from sottovoce_server.metrics import CLOSE_REASONS
 from sottovoce_server.savings import CONTROL, TREATMENT, draw_arm
 
 FRACTION = 0.5
 MODES = {CONTROL: "explicit", TREATMENT: "latent"}
-
-
-def scrape(server: Server) -> dict[tuple[str, frozenset[Any]], float]:
-    """Every series of /metrics."""
-    with server.http() as client:
-        text = client.get("/metrics").text
-    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
-    return {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
-
-
-def read(server: Server, name: str, **labels: str) -> float:
-    """One series of ours."""
-    return scrape(server)["sottovoce_" + name, frozenset(labels.items())]
 
 
 def num_requests(server: Server, mode: str, policy: str, outcome: str) -> float:
