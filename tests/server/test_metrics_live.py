@@ -98,6 +98,28 @@ def test_refused(server: Server) -> None:
     assert num_requests(server, "latent", "soft", "refused") == ended + 1
 
 
+def total(server: Server, name: str, **labels: str) -> float:
+    """The sum of all series with these labels, whatever their others are."""
+    series = scrape(server).items()
+    return sum(v for (of, having), v in series if of == name and labels.items() <= having)
+
+
+def test_what_the_gateway_refuses_vllm_does_not_count(server: Server) -> None:
+    """The dashboard Serving shows vLLM's count of answers, and all refusals less vLLM's own."""
+
+    def counts() -> tuple[float, float]:
+        refused = total(server, "sottovoce_rejections_total")
+        refused -= total(server, "sottovoce_requests_total", outcome="refused")
+        return total(server, "http_requests_total", status="4xx"), refused
+
+    of_vllm, of_gateway = counts()
+    with server.http() as client:
+        assert client.post(CHAT_ROUTE, json=body("loud")).status_code == 400
+        assert counts() == (of_vllm, of_gateway + 1)
+        assert client.post(CHAT_ROUTE, json=body("latent", max_tokens=10**6)).status_code == 400
+        assert counts() == (of_vllm + 1, of_gateway + 1)
+
+
 def test_hung_up(server: Server) -> None:
     before = num_cancelled(server)
     request = {**LONG, "reasoning_mode": "latent", "stream": True}

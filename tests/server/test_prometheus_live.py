@@ -132,6 +132,7 @@ def test_the_saving_is_what_the_requests_say(metered: Server, tmp_path: Path) ->
         assert {name: read(metered, f"saving_{name}") for name in RECORDED} == expected
         assert_recorded(prometheus, expected, num_requests + len(requests))
         assert wait_for(lambda: silent(prometheus, exprs) == unmeasured, TIMEOUT_S)
+        assert values(prometheus, exprs["sottovoce-serving: HTTP answers by status B"]) > [0]
         assert prometheus.unhealthy_rules() == []
         assert prometheus.query('ALERTS{alertstate="firing"}') == []
 
