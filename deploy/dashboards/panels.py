@@ -70,14 +70,14 @@ def lines(
 
 
 def value(
-    title: str, says: str, unit: str, query: str, width: int = 6, absent: str = "no data"
+    title: str, says: str, unit: str, query: str, legend: str = "", absent: str = "no data"
 ) -> stat.Panel:
     """The newest value; NaN and nothing at all both read as `absent`."""
     text = model.ValueMappingResult(text=absent, color="text")
     options = model.DashboardSpecialValueMapOptions(model.SpecialValueMatch.NULL_AND_NAN, text)
-    panel = _style(stat.Panel(), title, says, unit, width).no_value(absent)
+    panel = _style(stat.Panel(), title, says, unit, 6).no_value(absent)
     panel = panel.mappings([model.SpecialValueMap(options)])
-    return _targets(panel, [(query, "")], prometheus_model.PromQueryFormat.TIME_SERIES)
+    return _targets(panel, [(query, legend)], prometheus_model.PromQueryFormat.TIME_SERIES)
 
 
 def density(title: str, says: str, unit: str, histogram: str, width: int = 12) -> heatmap.Panel:
