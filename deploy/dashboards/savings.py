@@ -5,14 +5,14 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
-from .panels import JOB, AnyPanel, board, lines, number, quantiles, rate, share, value
+from .panels import JOB, AnyPanel, board, lines, number, quantiles, rate, share, typed, value
 
 _MODES = ("explicit", "latent", "routed")
 _REQUESTS = "sottovoce_requests_total"
 _SAVING = f"job:sottovoce_saving:ratio{{{JOB}}}"
 _WINDOW = "job_arm:sottovoce_saving_window"
 _ARM = "{{arm}} {{job}}"
-_PASS = "pass@1 of this mode by `python -m benchmarks.quality`, 0 to 1; NaN: not measured"
+_PASS = "pass@1 of this mode by `python -m benchmarks.quality`, 0 to 1; empty: not measured"
 _EVIDENCE = (
     "Over all replicas of a job, from the sums of their windows. There is no evidence while the "
     "interval holds zero, or while an arm has fewer than 200 requests."
@@ -78,7 +78,10 @@ def _answers() -> tuple[AnyPanel, ...]:
             "Quality-gated goodput",
             _GOODPUT,
             "reqps",
-            *((f"{rate(_REQUESTS, where=_good(mode))} * $pass_{mode}", mode) for mode in _MODES),
+            *(
+                (f"{rate(_REQUESTS, where=_good(mode))} * {typed(f'pass_{mode}')}", mode)
+                for mode in _MODES
+            ),
         ),
         lines(
             "Answered in full",
@@ -94,7 +97,7 @@ def build() -> Dashboard:
     """The dashboard."""
     built = board("savings", "Savings", "Reasoning tokens saved, measured against a control arm.")
     for mode in _MODES:
-        built = built.with_variable(number(f"pass_{mode}", f"pass@1 {mode}", "NaN", _PASS))
+        built = built.with_variable(number(f"pass_{mode}", f"pass@1 {mode}", _PASS))
     for panel in (*_estimate(), *_lengths(), *_answers()):
         built = built.with_panel(panel)
     return built
