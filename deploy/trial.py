@@ -3,7 +3,8 @@
 `python -m deploy.trial router` puts vllm-router in front of two servers, `python -m deploy.trial ray`
 runs deploy/ray_serve.py. VLLM_ROUTER and RAY_PYTHON name the two programs where they live in another
 environment than this one. Prints a JSON line for each phase; exits 1 where a request was lost that was
-not in flight in the killed replica.
+not in flight in the killed replica. One in flight that was told to come again is not among the lost,
+though the killed replica may have accepted it: see `refused_in_flight`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from .fleets import Fleet, RayFleet, RouterFleet
 NUM_CLIENTS = 6
 FLEETS: dict[str, type[Fleet]] = {"router": RouterFleet, "ray": RayFleet}
 PHASES = ("kill", "drain")
-REFUSED = (429, 503)  # not accepted: the client is told to come again
+REFUSED = (429, 503)  # the client is told to come again
 QUESTION = "Tom has 3 dogs and 2 birds. How many legs do they have?"
 
 
@@ -86,12 +87,17 @@ async def _phase(
 def _count(name: str, log: list[Asked], moment: float) -> dict[str, Any]:
     lost = [asked for asked in log if asked.outcome not in ("ok", "refused")]
     after = [asked for asked in log if asked.begun > moment]
+    in_flight = [asked for asked in log if asked.begun <= moment < asked.ended]
+    refused = sum(asked.outcome == "refused" for asked in log)
+    # The server that was killed may have accepted them, and another process answered in its place.
+    refused_in_flight = sum(asked.outcome == "refused" for asked in in_flight)
     return {
         "phase": name,
         "ok": sum(asked.outcome == "ok" for asked in log),
         "ok_begun_after": sum(asked.outcome == "ok" for asked in after),
-        "refused": sum(asked.outcome == "refused" for asked in log),
-        "in_flight_at_event": sum(asked.begun <= moment < asked.ended for asked in log),
+        "refused": refused - refused_in_flight,
+        "in_flight_at_event": len(in_flight),
+        "refused_in_flight": refused_in_flight,
         "lost_in_flight": sum(asked.begun <= moment for asked in lost),
         "lost_later": sum(asked.begun > moment for asked in lost),
         "lost_as": dict(Counter(asked.outcome for asked in lost)),

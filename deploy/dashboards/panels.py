@@ -70,29 +70,55 @@ def lines(
 
 
 def value(
-    title: str, says: str, unit: str, query: str, width: int = 6, absent: str = "no data"
+    title: str, says: str, unit: str, query: str, legend: str = "", absent: str = "no data"
 ) -> stat.Panel:
     """The newest value; NaN and nothing at all both read as `absent`."""
     text = model.ValueMappingResult(text=absent, color="text")
     options = model.DashboardSpecialValueMapOptions(model.SpecialValueMatch.NULL_AND_NAN, text)
-    panel = _style(stat.Panel(), title, says, unit, width).no_value(absent)
+    panel = _style(stat.Panel(), title, says, unit, 6).no_value(absent)
     panel = panel.mappings([model.SpecialValueMap(options)])
-    return _targets(panel, [(query, "")], prometheus_model.PromQueryFormat.TIME_SERIES)
+    return _targets(panel, [(query, legend)], prometheus_model.PromQueryFormat.TIME_SERIES)
 
 
-def density(title: str, says: str, unit: str, histogram: str, width: int = 12) -> heatmap.Panel:
-    """A histogram over time."""
+def density(
+    title: str, says: str, unit: str, histogram: str, bound: str, width: int = 12
+) -> heatmap.Panel:
+    """A histogram over time, with a line at one of its bounds.
+
+    A heatmap draws no lines: the line is a bucket more, next above the bound and empty.
+
+    Args:
+        bound: the variable that holds it.
+    """
     panel = _style(heatmap.Panel(), title, says, unit, width).calculate(False)
     panel = panel.y_axis(heatmap.YAxisConfig().unit(unit))
-    query = (rate(f"{histogram}_bucket", "le"), "{{le}}")
-    return _targets(panel, [query], prometheus_model.PromQueryFormat.HEATMAP)
+    buckets = rate(f"{histogram}_bucket", "le")
+    at_bound = rate(f"{histogram}_bucket", "le", f'le="${bound}"')
+    line = f'label_replace({at_bound}, "le", "${{{bound}}}001", "", "")'
+    return _targets(
+        panel, [(f"{buckets} or {line}", "{{le}}")], prometheus_model.PromQueryFormat.HEATMAP
+    )
 
 
-def number(name: str, label: str, default: str, says: str) -> dashboard.TextBoxVariable:
-    """A number that the reader types."""
-    current = model.VariableOption(text=default, value=default)
+def number(name: str, label: str, says: str) -> dashboard.TextBoxVariable:
+    """A number that the reader types, or leaves empty: `typed` reads it."""
+    current = model.VariableOption(text="", value="")
     box = dashboard.TextBoxVariable(name).label(label).description(says)
-    return box.default_value(default).current(current)
+    return box.default_value("").current(current)
+
+
+def typed(name: str) -> str:
+    """The number in a text box; NaN where it is 0 or the box is empty."""
+    return f"(0${name} / (0${name} > bool 0))"  # a leading 0 changes no number, and is one alone
+
+
+def choice(
+    name: str, label: str, says: str, values: Sequence[str], default: str
+) -> dashboard.CustomVariable:
+    """One of a few values."""
+    current = model.VariableOption(text=default, value=default)
+    box = dashboard.CustomVariable(name).label(label).description(says).current(current)
+    return box.values(",".join(values)).allow_custom_value(False)
 
 
 def _series(name: str, query: str) -> dashboard.QueryVariable:

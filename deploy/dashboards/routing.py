@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 
-from .panels import SCOPE, AnyPanel, board, density, lines, number, quantiles, rate, share, value
+from .panels import SCOPE, AnyPanel, board, choice, density, lines, quantiles, rate, share, value
 
 _STEPS = "sottovoce_steps_total"
 _P_MAX = "sottovoce_confidence_ratio"
-_TAU = (
-    "The threshold to compare p_max with: one of the histogram's bounds, 0.1 to 0.9 by tenths, 0.95, "
-    "0.99, 0.999"
-)
+_TAU = "The threshold to compare p_max with: one of the histogram's bounds"
+# Its last one, 1, has every step below it.
+_BOUNDS = ("0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9", "0.95", "0.99", "0.999")
 _RECORDED = "Recorded for soft and traced requests."
 
 
@@ -35,10 +34,17 @@ def _confidence() -> tuple[AnyPanel, ...]:
     at_most = rate(f"{_P_MAX}_bucket", where='le="$tau"')
     below = f"{at_most} / {rate(f'{_P_MAX}_count')}"
     return (
-        density("p_max", "Of soft and discrete steps.", "percentunit", _P_MAX),
+        density(
+            "p_max, parted at tau = $tau",
+            "Of soft and discrete steps. tau is the empty row next above $tau, the threshold chosen "
+            "at the top: the rows under it are the steps whose p_max is not above the threshold.",
+            "percentunit",
+            _P_MAX,
+            bound="tau",
+        ),
         lines(
             "p_max and tau",
-            "Quantiles of p_max at soft and discrete steps, with the threshold typed in above.",
+            "Quantiles of p_max at soft and discrete steps, with the threshold chosen at the top.",
             "percentunit",
             *quantiles(_P_MAX, shares=(0.1, 0.5, 0.9)),
             ("vector($tau)", "tau"),
@@ -46,7 +52,7 @@ def _confidence() -> tuple[AnyPanel, ...]:
         ),
         lines(
             "Steps at or below tau",
-            "Share of the steps whose p_max is not above the threshold typed in above.",
+            "Share of the steps whose p_max is not above the threshold chosen at the top.",
             "percentunit",
             (below, "at or below tau"),
             maximum=1,
@@ -90,7 +96,7 @@ def _turns() -> tuple[AnyPanel, ...]:
 def build() -> Dashboard:
     """The dashboard."""
     built = board("routing", "Routing", "Soft and discrete thinking, step by step.")
-    built = built.with_variable(number("tau", "tau", "0.7", _TAU))
+    built = built.with_variable(choice("tau", "tau", _TAU, _BOUNDS, "0.7"))
     for panel in (*_steps(), *_confidence(), *_turns()):
         built = built.with_panel(panel)
     return built

@@ -5,13 +5,14 @@ from __future__ import annotations
 from grafana_foundation_sdk.builders.dashboard import Dashboard
 from grafana_foundation_sdk.models.dashboard import DynamicConfigValue
 
-from .panels import JOB, AnyPanel, board, lines, number, quantiles, rate, share, value
+from .panels import JOB, AnyPanel, board, lines, number, quantiles, rate, share, typed, value
 
 _MODES = ("explicit", "latent", "routed")
 _REQUESTS = "sottovoce_requests_total"
 _SAVING = f"job:sottovoce_saving:ratio{{{JOB}}}"
 _WINDOW = "job_arm:sottovoce_saving_window"
-_PASS = "pass@1 of this mode by `python -m benchmarks.quality`, 0 to 1; NaN: not measured"
+_ARM = "{{arm}} {{job}}"
+_PASS = "pass@1 of this mode by `python -m benchmarks.quality`, 0 to 1; empty: not measured"
 _EVIDENCE = (
     "Over all replicas of a job, from the sums of their windows. There is no evidence while the "
     "interval holds zero, or while an arm has fewer than 200 requests."
@@ -23,8 +24,9 @@ _GOODPUT = (
 
 
 def _estimate() -> tuple[AnyPanel, ...]:
+    # One panel a job: the fill between the bounds goes by a series' name, so it must be the only one.
     interval = lines(
-        "Saving with its 95% interval",
+        "Saving with its 95% interval: $job",
         f"{_EVIDENCE} Below zero it is a loss.",
         "percentunit",
         (f"job:sottovoce_saving_low:ratio{{{JOB}}}", "low"),
@@ -33,8 +35,10 @@ def _estimate() -> tuple[AnyPanel, ...]:
         width=18,
     )
     return (
-        value("Saving", _EVIDENCE, "percentunit", _SAVING, absent="no evidence"),
-        interval.override_by_name("high", [DynamicConfigValue("custom.fillBelowTo", "low")]),
+        value("Saving", _EVIDENCE, "percentunit", _SAVING, legend="{{job}}", absent="no evidence"),
+        interval.override_by_name("high", [DynamicConfigValue("custom.fillBelowTo", "low")])
+        .repeat("job")
+        .repeat_direction("v"),
     )
 
 
@@ -44,14 +48,14 @@ def _lengths() -> tuple[AnyPanel, ...]:
             "Requests in the window",
             "Each arm needs 200 before there is an estimate.",
             "short",
-            (f"{_WINDOW}:requests{{{JOB}}}", "{{arm}}"),
+            (f"{_WINDOW}:requests{{{JOB}}}", _ARM),
             width=8,
         ),
         lines(
             "Mean thinking length",
             "Reasoning tokens of a request, over the window.",
             "short",
-            (f"{_WINDOW}:tokens{{{JOB}}} / {_WINDOW}:requests{{{JOB}}}", "{{arm}}"),
+            (f"{_WINDOW}:tokens{{{JOB}}} / {_WINDOW}:requests{{{JOB}}}", _ARM),
             width=8,
         ),
         lines(
@@ -74,7 +78,10 @@ def _answers() -> tuple[AnyPanel, ...]:
             "Quality-gated goodput",
             _GOODPUT,
             "reqps",
-            *((f"{rate(_REQUESTS, where=_good(mode))} * $pass_{mode}", mode) for mode in _MODES),
+            *(
+                (f"{rate(_REQUESTS, where=_good(mode))} * {typed(f'pass_{mode}')}", mode)
+                for mode in _MODES
+            ),
         ),
         lines(
             "Answered in full",
@@ -90,7 +97,7 @@ def build() -> Dashboard:
     """The dashboard."""
     built = board("savings", "Savings", "Reasoning tokens saved, measured against a control arm.")
     for mode in _MODES:
-        built = built.with_variable(number(f"pass_{mode}", f"pass@1 {mode}", "NaN", _PASS))
+        built = built.with_variable(number(f"pass_{mode}", f"pass@1 {mode}", _PASS))
     for panel in (*_estimate(), *_lengths(), *_answers()):
         built = built.with_panel(panel)
     return built

@@ -91,6 +91,9 @@ def _cache() -> tuple[Panel, ...]:
 
 
 def _errors() -> tuple[Panel, ...]:
+    # vLLM counts behind the gateway. What vLLM refuses is in both of our counts, and cancels out.
+    refused = rate("sottovoce_requests_total", where='outcome="refused"')
+    before = f"clamp_min({rate('sottovoce_rejections_total')} - {refused}, 0)"
     return (
         lines(
             "Requests by outcome",
@@ -108,9 +111,11 @@ def _errors() -> tuple[Panel, ...]:
         ),
         lines(
             "HTTP answers by status",
-            "All routes but health and metrics.",
+            "vLLM's answers by class of status, and what the gateway refuses before vLLM sees it, with "
+            "400, 401, 413, 429 or 503. Without health, metrics, load, version, and the playground.",
             "reqps",
             (rate("http_requests_total", "status"), "{{status}}"),
+            (before, "refused by the gateway"),
             width=8,
         ),
     )

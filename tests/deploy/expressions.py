@@ -13,13 +13,13 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 RULES = DEPLOY / "prometheus" / "rules.yml"
 DASHBOARDS = sorted((DEPLOY / "grafana" / "dashboards").glob("*.json"))
 _VARIABLES = {
-    "$__rate_interval": "1m",
-    "$job": ".*",
-    "$instance": ".*",
-    "$tau": "0.7",
-    "$pass_explicit": "0.9",
-    "$pass_latent": "NaN",
-    "$pass_routed": "0.8",
+    "__rate_interval": "1m",
+    "job": ".*",
+    "instance": ".*",
+    "tau": "0.7",
+    "pass_explicit": "0.9",
+    "pass_latent": "",
+    "pass_routed": "0.8",
 }
 _METRIC = re.compile(r"\b(?:sottovoce_|vllm:|http_|job\w*:|instance:)[\w:]+")
 _COMPARISON = re.compile(r"(==|>|<) ")
@@ -30,16 +30,17 @@ def _panels(path: Path) -> list[Any]:
     return panels
 
 
-def _fill(expr: str) -> str:
-    for name, value in _VARIABLES.items():
-        expr = expr.replace(name, value)
-    return expr
+def dashboard_expressions(**variables: str) -> dict[str, str]:
+    """The targets of every panel, by dashboard, panel and number.
 
-
-def dashboard_expressions() -> dict[str, str]:
-    """The targets of every panel, by dashboard, panel and number."""
+    Args:
+        variables: what a reader chose or typed.
+    """
+    known = {**_VARIABLES, **variables}
     return {
-        f"{path.stem}: {panel['title']} {target['refId']}": _fill(target["expr"])
+        f"{path.stem}: {panel['title']} {target['refId']}": re.sub(
+            r"\$(\w+)|\$\{(\w+)\}", lambda found: known[found[1] or found[2]], target["expr"]
+        )
         for path in DASHBOARDS
         for panel in _panels(path)
         for target in panel["targets"]

@@ -66,6 +66,31 @@ def test_every_variable_is_declared() -> None:
         assert used - declared == {"__rate_interval"}
 
 
+def test_series_of_two_jobs_have_two_names() -> None:
+    """What the rules record is a job's: its legend says whose, or its panel is of one job."""
+    num = 0
+    for path in DASHBOARDS:
+        for panel in json.loads(path.read_text())["panels"]:
+            targets = [t for t in panel["targets"] if re.search(r"\bjob\w*:", t["expr"])]
+            num += len(targets)
+            if panel.get("repeat") == "job":
+                assert "$job" in panel["title"]
+            else:
+                assert [t["expr"] for t in targets if "{{job}}" not in t["legendFormat"]] == []
+    assert num > 5
+
+
+def test_the_interval_is_filled() -> None:
+    """Between two series that the panel has."""
+    panel = json.loads((FOLDER / "sottovoce-savings.json").read_text())["panels"][1]
+    (override,) = panel["fieldConfig"]["overrides"]
+    (fill,) = override["properties"]
+    assert fill["id"] == "custom.fillBelowTo"
+    legends = [target["legendFormat"] for target in panel["targets"]]
+    assert {override["matcher"]["options"], fill["value"]} <= set(legends)
+    assert len(set(legends)) == len(legends)
+
+
 def test_no_evidence_is_a_state() -> None:
     """A saving that is NaN or missing reads so."""
     board = json.loads((FOLDER / "sottovoce-savings.json").read_text())

@@ -5,26 +5,16 @@ from __future__ import annotations
 import json
 import math
 import random
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from deploy.expressions import DEPLOY, RULES
+from deploy.promtool import NEEDS_PROMTOOL, promtool
 from sottovoce_server.savings import CONTROL, TREATMENT, Saving, Sums, Window, estimate
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("promtool") is None,
-    reason="promtool is not installed: `apt-get install prometheus`",
-)
+pytestmark = NEEDS_PROMTOOL
 _UNITS = {"requests": "num", "tokens": "total", "squared_tokens": "squares"}
-
-
-def promtool(*args: str) -> None:
-    """Run it, and fail with what it says."""
-    done = subprocess.run(["promtool", *args], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_rules_are_valid() -> None:

@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 import httpx
+from prometheus_client.parser import text_string_to_metric_families
 
 from server.serving import MODEL, Server
 
@@ -117,3 +118,16 @@ def assert_serves(server: Server) -> None:
     with server.http() as client:
         response = client.post(CHAT_ROUTE, json={**CHAT, "max_tokens": 1})
     assert response.status_code == 200, response.text
+
+
+def scrape(server: Server) -> dict[tuple[str, frozenset[Any]], float]:
+    """Every series of /metrics."""
+    with server.http() as client:
+        text = client.get("/metrics").text
+    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
+    return {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
+
+
+def read(server: Server, name: str, **labels: str) -> float:
+    """One series of ours."""
+    return scrape(server)["sottovoce_" + name, frozenset(labels.items())]

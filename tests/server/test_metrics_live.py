@@ -6,28 +6,14 @@ import math
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from server.serving import Server, wait_for
-from server.talk import BUDGET, CHAT, CHAT_ROUTE, LONG, MAX_TOKENS, body, post
+from server.talk import BUDGET, CHAT, CHAT_ROUTE, LONG, MAX_TOKENS, body, post, read, scrape
 from sottovoce_server.metrics import CLOSE_REASONS
 from sottovoce_server.savings import CONTROL, TREATMENT, draw_arm
 
 FRACTION = 0.5
 MODES = {CONTROL: "explicit", TREATMENT: "latent"}
-
-
-def scrape(server: Server) -> dict[tuple[str, frozenset[Any]], float]:
-    """Every series of /metrics."""
-    with server.http() as client:
-        text = client.get("/metrics").text
-    samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
-    return {(sample.name, frozenset(sample.labels.items())): sample.value for sample in samples}
-
-
-def read(server: Server, name: str, **labels: str) -> float:
-    """One series of ours."""
-    return scrape(server)["sottovoce_" + name, frozenset(labels.items())]
 
 
 def num_requests(server: Server, mode: str, policy: str, outcome: str) -> float:
@@ -110,6 +96,28 @@ def test_refused(server: Server) -> None:
     with server.http() as client:
         assert client.post(CHAT_ROUTE, json=body("latent", max_tokens=10**6)).status_code == 400
     assert num_requests(server, "latent", "soft", "refused") == ended + 1
+
+
+def total(server: Server, name: str, **labels: str) -> float:
+    """The sum of all series with these labels, whatever their others are."""
+    series = scrape(server).items()
+    return sum(v for (of, having), v in series if of == name and labels.items() <= having)
+
+
+def test_what_the_gateway_refuses_vllm_does_not_count(server: Server) -> None:
+    """The dashboard Serving shows vLLM's count of answers, and all refusals less vLLM's own."""
+
+    def counts() -> tuple[float, float]:
+        refused = total(server, "sottovoce_rejections_total")
+        refused -= total(server, "sottovoce_requests_total", outcome="refused")
+        return total(server, "http_requests_total", status="4xx"), refused
+
+    of_vllm, of_gateway = counts()
+    with server.http() as client:
+        assert client.post(CHAT_ROUTE, json=body("loud")).status_code == 400
+        assert counts() == (of_vllm, of_gateway + 1)
+        assert client.post(CHAT_ROUTE, json=body("latent", max_tokens=10**6)).status_code == 400
+        assert counts() == (of_vllm + 1, of_gateway + 1)
 
 
 def test_hung_up(server: Server) -> None:
