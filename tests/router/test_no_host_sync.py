@@ -86,3 +86,9 @@ def test_the_step_path_does_not_wait(made_ahead: list[Any], scene: str) -> None:
 def test_a_step_has_one_product_where_a_row_mixes_all(made_ahead: list[Any], scene: str) -> None:
     """However many do, and none where none of its rows does."""
     assert {name: products for name, _, products in made_ahead}[scene] == PRODUCTS[scene]
+
+
+def test_a_step_that_mixes_all_launches_nothing_else(made_ahead: list[Any]) -> None:
+    """Its kernels are torch's, so that there is nothing to compile when the engine starts."""
+    launched = {name: kernels for name, kernels, _ in made_ahead}
+    assert launched["sampler"] == launched["sampler of ended requests"]
