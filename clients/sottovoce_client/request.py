@@ -15,7 +15,7 @@ _OURS = {"mode": "reasoning_mode", "routing": "routing", "trace": "include_reaso
 class ChatOptions(TypedDict, total=False):
     """What a chat request may say; what it leaves out, or gives as None, is the server's to choose.
 
-    The last lines are vLLM's sampling parameters. Others go into `extra_body`, as with the
+    The last lines are vLLM's own parameters. Others go into `extra_body`, as with the
     `openai` package, and override what stands here.
     """
 
@@ -32,7 +32,8 @@ class ChatOptions(TypedDict, total=False):
     stream_options: Mapping[str, Any] | None
     n: int | None
     max_tokens: int | None
-    thinking_token_budget: int | None  # tokens
+    reasoning_effort: str | None  # none to max: the server's share of max_tokens for thinking
+    thinking_token_budget: int | None  # tokens, whatever the effort
     temperature: float | None
     top_p: float | None
     top_k: int | None

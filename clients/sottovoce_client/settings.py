@@ -92,7 +92,8 @@ def add_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--mode", default="default", help="explicit, latent or routed")
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", dest="assignments",
-        help="a field of routing or of sampling, for example threshold=0.8; may be repeated",
+        help="a field of routing or of sampling, or reasoning_effort: for example threshold=0.8; may "
+        "be repeated",
     )  # fmt: skip
 
 

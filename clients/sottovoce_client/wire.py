@@ -86,7 +86,9 @@ class Alternative(_Wire):
 class TraceStep(_Wire):
     """One thinking step."""
 
-    token_id: int  # the token recorded: of a soft step, the one of the largest weight
+    # The token recorded: of a soft step the one of the largest weight, but of `moi` and `swi` the
+    # one that was sampled.
+    token_id: int
     token: str
     route: str  # soft, discrete, forced or latent
     p_max: float  # 0 to 1

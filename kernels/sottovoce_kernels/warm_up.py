@@ -26,7 +26,8 @@ def warm_up(
     """Launch `confidence`, `decide` and `mix` on an empty slot.
 
     A kernel is compiled for the types and constants that it is launched with, in a second or more.
-    Few requests ask for `mix_full`, which is left out. Nothing that is given is changed.
+    `mix_full` is left out: torch's kernels, which it launches, come compiled. Nothing that is given
+    is changed.
 
     Args:
         vocab_size: of the logits, which are float32; the others as of `mix` and `decide`.

@@ -101,8 +101,10 @@ def test_the_thoughts_are_not_remembered() -> None:
 
 def test_commands() -> None:
     script = Script([stream_of(sse(CHUNKS))])
-    said, _ = talk(script, "/mode latent", "/set threshold 0.8", "/set stop a b", "/show", "Hi")
+    said, _ = talk(script, "/mode latent", "/set threshold 0.8", "/set stop a b", "/show",
+                   "/set reasoning_effort low", "Hi")  # fmt: skip
     (body,) = script.bodies
+    assert body["reasoning_effort"] == "low"
     assert (body["reasoning_mode"], body["routing"]) == ("latent", {"threshold": 0.8})
     assert body["stop"] == "a b"
     assert 'mode latent, threshold 0.8, stop "a b"' in said

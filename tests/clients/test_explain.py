@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from clients.http_stub import http_stub
 from clients.scripted import ROUTING, TRACE, WHOLE, step
 from sottovoce_client import TraceStep
 from sottovoce_client.explain import main, trace_table
@@ -113,6 +114,16 @@ def test_nothing_to_explain(text: str | None, words: str, tmp_path: Path) -> Non
         path.write_text(text)
     with pytest.raises(SystemExit, match=words):
         main(["--file", str(path)], {})
+
+
+def test_a_prompt_is_asked_with_what_is_set(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = ["--mode", "routed", "--set", "threshold=0.8", "--set", "reasoning_effort=low"]
+    with http_stub() as (url, bodies):
+        main(["Hi", "--url", url, *flags], {})
+    (body,) = bodies
+    assert (body["reasoning_effort"], body["reasoning_mode"]) == ("low", "routed")
+    assert body["routing"] == {"threshold": 0.8}
+    assert "2 steps: 1 soft, 1 discrete" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("argv", [[], ["Hi", "--file", "x"]])

@@ -34,6 +34,7 @@ def test_fields_go_where_they_belong() -> None:
         ("routing.window", "128"),
         ("temperature", "0"),
         ("stop", '["a b", "c"]'),
+        ("reasoning_effort", "low"),
     ]:
         settings.assign(name, value)
     assert settings.options() == {
@@ -42,6 +43,7 @@ def test_fields_go_where_they_belong() -> None:
         "routing": {"threshold": 0.8, "policy": "random", "cold_stop": None, "window": 128},
         "temperature": 0,
         "stop": ["a b", "c"],
+        "reasoning_effort": "low",
     }
     assert str(settings).startswith('mode routed, threshold 0.8, policy "random"')
 

@@ -17,6 +17,7 @@ MAX_TIE_SHARE = 0.03  # of the compared requests; rounding is rarely to blame
 _READS: dict[str, tuple[str, ...]] = {  # of a request's fields, besides the mixture's
     "thinkrouter": ("threshold", "confidence"),
     "adaptive_greedy": ("threshold", "confidence"),
+    "random": ("soft_share",),
     "stochastic": ("gumbel_temperature",),
     "moi": ("beta", "phase"),
     "selar": ("entropy_threshold", "push_off"),

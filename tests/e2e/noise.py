@@ -38,8 +38,17 @@ def _finalised(h: int) -> int:
     return h ^ (h >> 16)
 
 
+def _random_bits(seed: int, position: int, word: int) -> int:
+    folded = (seed % 2**32) ^ ((seed >> 32) % 2**32)
+    return _finalised(_finalised(folded ^ position) ^ word)
+
+
+def coin(seed: int, position: int) -> float:
+    """What `random` holds to its soft share, for the token that is recorded at a position."""
+    return (_random_bits(seed, position, 0x9E3779B9) >> 8) / 2**24
+
+
 def mixture_noise(seed: int, position: int, token: int) -> float:
     """The Gumbel noise of a mixture's component, for the token that is recorded at a position."""
-    folded = (seed % 2**32) ^ ((seed >> 32) % 2**32)
-    h = _finalised(_finalised(folded ^ position) ^ token)
+    h = _random_bits(seed, position, token)
     return -math.log(-math.log(((h >> 9) + 0.5) / 2**23))

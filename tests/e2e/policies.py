@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from e2e.noise import mixture_noise
+from e2e.noise import coin, mixture_noise
 from e2e.request import Doubles, Request, spread_of
 from e2e.steps import Step
 
@@ -35,6 +35,8 @@ def choose(
     """
     best, is_sure = int(p.argmax()), step.p_max >= request.threshold
     if request.policy == "soft" or (request.policy == "thinkrouter" and is_sure):
+        return best, step.weights
+    if request.policy == "random" and coin(request.seed, position + 1) < request.soft_share:
         return best, step.weights
     if request.policy == "adaptive_greedy" and is_sure:
         return best, {}

@@ -33,6 +33,7 @@ class Request:
     cold_entropy: float = 0.01
     cold_steps: int = 256
     budget: int | None = None
+    soft_share: float = 0.5
     gumbel_temperature: float = 0.5
     beta: float = 1.0
     entropy_threshold: float = 0.5

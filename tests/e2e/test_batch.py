@@ -9,6 +9,7 @@ from e2e.engine import Engine, Engines, Prompt, Result
 from e2e.loop import Model, Request
 
 GREEDY = {"temperature": 0.0}
+MIXED = {"entropy_threshold": 0.8, "push_off": 0.25}  # of selar: soft and hard steps
 QUESTIONS = (
     "Hi",
     "Why is the sky blue?",
@@ -17,7 +18,7 @@ QUESTIONS = (
 
 
 def mixed_requests(model: Model) -> list[Request]:
-    """Sixteen: every policy, greedy and sampled, three prompt lengths, 24 to 96 tokens."""
+    """Every policy, greedy and sampled, three prompt lengths, 24 to 96 tokens."""
     short, middle, long = (model.prompt(question) for question in QUESTIONS)
     return [
         Request(short, "soft", **GREEDY, max_tokens=64),
@@ -37,6 +38,17 @@ def mixed_requests(model: Model) -> list[Request]:
         Request(long, "soft", **GREEDY, max_tokens=96, budget=60),
         Request(
             middle, "thinkrouter", 0.7, seed=10, max_tokens=64, cold_entropy=3.0, cold_steps=30
+        ),
+        Request(short, "stochastic", seed=11, max_tokens=72, gumbel_temperature=1.5, top_n=32),
+        Request(long, "moi", seed=12, max_tokens=48, top_n=20),
+        Request(middle, "selar", seed=13, max_tokens=64, top_n=3, **MIXED),
+        Request(long, "swi", seed=14, max_tokens=80, window=3, exit_blend=0.5),
+        Request(short, "stochastic", **GREEDY, max_tokens=40),
+        Request(middle, "moi", seed=15, max_tokens=88, top_n=20, phase="all", budget=50),
+        Request(short, "selar", **GREEDY, max_tokens=56, top_n=3, **MIXED),
+        Request(middle, "swi", **GREEDY, max_tokens=72, window=1, enter_blend=0.6, mix="full"),
+        Request(
+            short, "swi", seed=16, max_tokens=96, window=1, switch_budget=2, mix="full", phase="all"
         ),
     ]
 

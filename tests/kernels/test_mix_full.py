@@ -10,8 +10,17 @@ import torch
 from decided import routes, run_reference
 from scenes import Scene, make_scene, make_thinking_scene
 
+from products import counted
 from sottovoce_kernels import mix, mix_full, reference
-from sottovoce_kernels.layout import FloatParam, IntParam, LedgerTensors, Policy, Route, State
+from sottovoce_kernels.layout import (
+    FloatParam,
+    IntParam,
+    LedgerTensors,
+    Phase,
+    Policy,
+    Route,
+    State,
+)
 
 DTYPES = [torch.float32, torch.bfloat16, torch.float16]
 # A product of `n` float32 terms in another order, then one rounding to the vector's own type.
@@ -131,6 +140,37 @@ def test_shards_add_up_to_the_whole(backend: str) -> None:
     whole, first, second = (ledger.vectors.nan_to_num(0.0)[:-1] for ledger in ledgers)
     assert (whole != 0).any()
     torch.testing.assert_close(first + second, whole, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_all_rows_share_one_product(backend: str, dtype: torch.dtype) -> None:
+    """A narrow table that a CPU converts part by part is gone through once all the same."""
+    vocab = 9000
+    scene = with_vectors(make_thinking_scene(Policy.SWI, 30, vocab))
+    scene.slots.state[scene.slot_ids[:10].long(), State.PHASE] = Phase.ANSWER
+    is_cpu, rows = backend == "cpu", torch.arange(0, 30, 2)
+    ledger, table = poisoned(scene, 8, dtype), torch.randn(vocab, 8).to(dtype)
+    with counted() as products:
+        mix_full(*arguments(scene, rows), scene.slots, ledger, table, scene.markers.special)
+    is_in_parts = is_cpu and dtype != torch.float32
+    num_rows = 10 if is_cpu else 15  # a CPU leaves out those that no longer ask
+    num_weights = num_rows if is_cpu or dtype == torch.float32 else 2 * num_rows
+    parts = [4096, 4096, 808] if is_in_parts else [vocab]
+    assert products == [[(num_weights, part), (part, 8)] for part in parts]
+
+
+def test_without_a_row_that_asks_there_is_no_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a CPU; on a GPU, where that is not known, the sampler tells by its requests."""
+    module = importlib.import_module("sottovoce_kernels.mix_full")
+    monkeypatch.setattr(module, "uses_triton", lambda _: False)
+    scene = with_vectors(make_thinking_scene(Policy.SWI, 8, 60))
+    scene.slots.state[:, State.PHASE] = Phase.ANSWER
+    ledger, rows = poisoned(scene, 4, torch.float32), torch.arange(8)
+    with counted() as products:
+        mix_full(
+            *arguments(scene, rows), scene.slots, ledger, torch.randn(60, 4), scene.markers.special
+        )
+    assert products == []
 
 
 @pytest.mark.parametrize(("stay", "blend"), [(-5, 0.7), (0, 1.0)], ids=["leaves", "is soft"])

@@ -1,4 +1,4 @@
-"""Runs the plugin's step path on tensors without memory, and says which kernels it launched.
+"""Runs the plugin's step path on tensors without memory; says its kernels and matrix products.
 
 A process of its own, since vLLM patches torch when imported. vLLM's own sampler runs too; nothing
 reaches a kernel, so what is shown is that no step waits for a value on the device.
@@ -18,6 +18,7 @@ import triton.language as tl
 from benchmarks.kernels.launches import recorded
 
 from host_sync import forbidden
+from products import counted
 from scripts import say
 
 META = torch.device("meta")
@@ -57,9 +58,9 @@ def _int(*shape: int) -> torch.Tensor:
 
 
 class Step:
-    """A worker's routing state: a new, a resumed, a traced, an ordinary request, one of all tokens."""
+    """A worker's routing state: a new, a resumed, a traced, an ordinary request, some of all tokens."""
 
-    def __init__(self) -> None:
+    def __init__(self, num_whole: int = 1) -> None:
         from sottovoce_kernels import Markers
         from sottovoce_router.ledger import Ledger
         from sottovoce_router.markers import MarkerIds
@@ -70,11 +71,12 @@ class Step:
         self.markers = Markers(_int(1), _int(1), _int(1), special, _int(6))
         self.ledger = Ledger(2 * SLOTS, CONTEXT, CONTEXT * 10, META, CONTEXT, HIDDEN)
         self.slots = SlotTable(SLOTS, self.ledger, META)
-        self.rows = np.arange(5, dtype=np.int32)
+        self.rows = np.arange(4 + num_whole, dtype=np.int32)
+        self.num_whole = num_whole
         assert self.slots.tensors.ints.is_meta
 
     def add_requests(self, add: Callable[[int, Any], None] = lambda slot, sampling: None) -> None:
-        """Take the five requests in; `add` hands the sampling parameters to a sampler."""
+        """Take the requests in; `add` hands the sampling parameters to a sampler."""
         from vllm import SamplingParams
 
         from sottovoce_router.params import parse
@@ -85,8 +87,9 @@ class Step:
             ("resumed", {"reasoning_mode": "latent"}, [5, 1, 7, 8]),
             ("traced", {"include_reasoning_trace": True}, [5]),
             ("ordinary", {}, [5]),
-            ("whole", {"reasoning_mode": "routed", "routing": WHOLE}, [5, 1]),
         ]
+        whole = {"reasoning_mode": "routed", "routing": WHOLE}
+        requests += [(f"whole {i}", whole, [5, 1]) for i in range(self.num_whole)]
         for slot, (name, body, tokens) in enumerate(requests):
             sampling = SamplingParams(
                 temperature=0.6 * (slot % 2), top_k=30, top_p=0.95, logprobs=2
@@ -146,34 +149,43 @@ def overlay(world_size: int) -> None:
         state._overlay(embeds, batch)
 
 
-def sampler() -> None:
-    """`RoutedSampler`, from `add_request` to its output, over vLLM's own sampler."""
+def sampler(
+    num_whole: int = 1, dtype: torch.dtype = torch.float32, rows: int = SLOTS, ended: int = 0
+) -> None:
+    """`RoutedSampler`, from `add_request` to its output, over vLLM's own sampler.
+
+    Args:
+        dtype: of the table; rows: of the batch, at most; ended: requests of all tokens that are over.
+    """
     from vllm.v1.worker.gpu.sample.sampler import Sampler
     from vllm.v1.worker.gpu.states import RequestState
 
     from sottovoce_router.embedding import EmbeddingTable
     from sottovoce_router.sampler import RoutedSampler
 
-    step = Step()
+    step = Step(num_whole)
+    n = len(step.rows[:rows])
     states = RequestState(SLOTS, CONTEXT, 64, 0, VOCAB, META)
     config: Any = SimpleNamespace(reasoning_config=None)
     base = Sampler(config, SLOTS, VOCAB, META, states)
-    table = EmbeddingTable(None, torch.empty(VOCAB, HIDDEN, device=META), 0, 1.0, 1)
+    table = EmbeddingTable(None, torch.empty(VOCAB, HIDDEN, dtype=dtype, device=META), 0, 1.0, 1)
     routed = RoutedSampler(base, step.slots, step.ledger.tensors, step.markers, table)
     batch: Any = SimpleNamespace(
-        num_reqs=5, expanded_idx_mapping=_int(5), idx_mapping=_int(5), idx_mapping_np=step.rows,
-        cu_num_logits_np=np.arange(6), cu_num_logits=_int(6), expanded_local_pos=_int(5),
-        positions=_long(5), logits_indices=_long(5), input_ids=_int(5), seq_lens=_int(5),
-        seq_lens_cpu_upper_bound=torch.full((5,), 9, dtype=torch.int32),
+        num_reqs=n, expanded_idx_mapping=_int(n), idx_mapping=_int(n), idx_mapping_np=step.rows[:n],
+        cu_num_logits_np=np.arange(n + 1), cu_num_logits=_int(n + 1), expanded_local_pos=_int(n),
+        positions=_long(n), logits_indices=_long(n), input_ids=_int(n), seq_lens=_int(n),
+        seq_lens_cpu_upper_bound=torch.full((n,), 9, dtype=torch.int32),
     )  # fmt: skip
     with forbidden():
         step.add_requests(routed.add_request)
+        for i in range(ended):
+            step.slots.clear(f"whole {i}")
         step.slots.apply_staged_writes()
         routed.apply_staged_writes()
-        assert step.slots.has_vectors[step.rows].sum() == 1
-        output = routed(torch.empty(5, VOCAB, dtype=torch.bfloat16, device=META), batch)
+        assert step.slots.has_vectors.sum() == num_whole - ended
+        output = routed(torch.empty(n, VOCAB, dtype=torch.bfloat16, device=META), batch)
     # The sampled token and two log-probabilities, then a record with ten alternatives.
-    assert output.logprobs_tensors.logprob_token_ids.shape == (5, 3 + 13)
+    assert output.logprobs_tensors.logprob_token_ids.shape == (n, 3 + 13)
 
 
 def _decoder() -> Any:
@@ -230,6 +242,10 @@ SCENES: dict[str, Callable[[], None]] = {
     "overlay": lambda: overlay(1),
     "overlay of a shard": lambda: overlay(2),
     "sampler": sampler,
+    "sampler of many that mix all": lambda: sampler(3),
+    "sampler of a narrow table": lambda: sampler(3, torch.bfloat16),
+    "sampler without the rows that mix all": lambda: sampler(rows=4),
+    "sampler of ended requests": lambda: sampler(2, ended=2),
     "latent steps": latent_steps,
 }
 
@@ -237,6 +253,6 @@ SCENES: dict[str, Callable[[], None]] = {
 if __name__ == "__main__":
     _prepare_vllm()
     for name, scene in SCENES.items():
-        with recorded() as launches:
+        with recorded() as launches, counted() as products:
             scene()
-        say([name, [launch.name for launch in launches]])
+        say([name, [launch.name for launch in launches], products])

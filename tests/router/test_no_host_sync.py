@@ -1,4 +1,4 @@
-"""No step of the plugin waits for the device: neither ops, nor sampler, overlay or slots."""
+"""No step of the plugin waits for the device, nor multiplies more matrices than it has to."""
 
 from __future__ import annotations
 
@@ -22,6 +22,15 @@ OURS = {
     "overlay of a shard": ["_mix_kernel"],
     "sampler": [*CONFIDENCE, "_decide_kernel"],
     "latent steps": [],
+}
+VOCAB, HIDDEN = 1000, 64
+# Factors of the products by the embedding's table, of which a narrow one takes weights in two parts.
+PRODUCTS = {
+    "sampler": [[[1, VOCAB], [VOCAB, HIDDEN]]],
+    "sampler of many that mix all": [[[3, VOCAB], [VOCAB, HIDDEN]]],
+    "sampler of a narrow table": [[[6, VOCAB], [VOCAB, HIDDEN]]],
+    "sampler without the rows that mix all": [],
+    "sampler of ended requests": [],
 }
 WAITS: dict[str, Callable[[torch.Tensor], Any]] = {
     "item": lambda x: x.item(),
@@ -68,6 +77,18 @@ def start_ahead(_folder: Path) -> Callable[[], list[Any]]:
 
 @pytest.mark.parametrize("scene", OURS)
 def test_the_step_path_does_not_wait(made_ahead: list[Any], scene: str) -> None:
-    launched = dict(made_ahead)
+    launched = {name: kernels for name, kernels, _ in made_ahead}
     ours = {*CONFIDENCE, "_decide_kernel", "_mix_kernel"}
     assert [name for name in launched[scene] if name in ours] == OURS[scene]
+
+
+@pytest.mark.parametrize("scene", PRODUCTS)
+def test_a_step_has_one_product_where_a_row_mixes_all(made_ahead: list[Any], scene: str) -> None:
+    """However many do, and none where none of its rows does."""
+    assert {name: products for name, _, products in made_ahead}[scene] == PRODUCTS[scene]
+
+
+def test_a_step_that_mixes_all_launches_nothing_else(made_ahead: list[Any]) -> None:
+    """Its kernels are torch's, so that there is nothing to compile when the engine starts."""
+    launched = {name: kernels for name, kernels, _ in made_ahead}
+    assert launched["sampler"] == launched["sampler of ended requests"]

@@ -97,7 +97,7 @@ def short(servers: Servers) -> Server:
 
 @pytest.fixture
 def trained(servers: Servers) -> Server:
-    """A server of a latent-trained model, which names no markers."""
+    """A server of a converted latent-trained model, which names no markers."""
     return servers.get(LATENT)
 
 

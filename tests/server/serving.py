@@ -17,9 +17,12 @@ from typing import Any
 import httpx
 import openai
 import psutil
+from safetensors.torch import load_file
 
 from e2e import latent_models, shortcut_models
 from e2e.models import tiny_llama
+from server.checkpoints import save
+from sottovoce_server.convert import main as convert
 from sottovoce_server.demo import free_port
 
 MODEL = "tiny"
@@ -94,7 +97,27 @@ PLAIN = Config(("--reasoning-parser", "deepseek_r1"), is_plain_vllm=True, traine
 def _tiny(root: Path, trained: str) -> Path:
     if trained == "shortcuts":
         return shortcut_models.llama(root).path
-    return latent_models.llama(root, trained).path if trained else tiny_llama(root)
+    return _converted(root, trained) if trained else tiny_llama(root)
+
+
+# Where a run of training has what lies in a model's directory.
+_PLACES = {
+    "thinker.model.": "model.safetensors",
+    "thinker.head.": "latent/head.safetensors",
+    "decoder.reader.model.": "latent/decoder.safetensors",
+}
+
+
+def _converted(root: Path, method: str) -> Path:
+    """A latent-trained model as `sottovoce convert` makes it of a run."""
+    base, target = latent_models.llama(root / "base", method).path, root / "converted"
+    tensors = {
+        prefix + name: tensor
+        for prefix, file in _PLACES.items()
+        for name, tensor in load_file(base / file).items()
+    }
+    convert([str(save(tensors, root / "run", "checkpoint.pt")), str(target), "--base", str(base)])
+    return target
 
 
 def thinking_llama(root: Path, trained: str = "") -> Path:

@@ -219,6 +219,26 @@ def test_an_index_that_does_not_agree(base: Path, tmp_path: Path) -> None:
     assert "pytorch_model.bin.index.json: does not agree" in message
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("{}", "has no weight_map; fetch it again, or remove it"),
+        ("[]", "has no weight_map; fetch"),
+        ('{"weight_map": ["a"]}', "weight_map ['a'] is not an object; fetch"),
+        ("{", "cannot be read (Expecting property name"),
+    ],
+)
+def test_an_index_of_something_else(text: str, words: str, base: Path, tmp_path: Path) -> None:
+    tensors, _ = codi(random_model("gpt2"))
+    source = save_shards(tensors, tmp_path / "source", "safetensors", 2, is_indexed=True)
+    index = source / "model.safetensors.index.json"
+    index.write_text(text)
+    message = refused(source, tmp_path / "model", "--base", base)
+    assert f"{index}: {words}" in message
+    index.unlink()
+    main([str(source), str(tmp_path / "model"), "--base", str(base)])
+
+
 class Code:
     """Unpickled, it would write a file."""
 

@@ -1,4 +1,4 @@
-"""A latent-trained model on a real server: its steps in the answer, streamed or not, and the refusals."""
+"""A converted latent model on a real server: its steps in the answer, streamed or not, and refusals."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from e2e.latent_models import MAX_STEPS
 from server.serving import MODEL, Server
 from server.talk import assert_error
 from sottovoce_client import Client
 
+MAX_STEPS = 20  # of a run that is converted
 MAX_TOKENS = 24
 CHAT: dict[str, Any] = {
     "model": MODEL, "messages": [{"role": "user", "content": "Why is the sky blue?"}],
@@ -148,7 +148,7 @@ def test_metrics_count_them(trained: Server) -> None:
 @pytest.mark.parametrize(
     ("fields", "code", "param", "words"),
     [
-        ({"latent": {"steps": 10}}, "invalid_value", "latent.steps", ("10", "from 1 to 9")),
+        ({"latent": {"steps": 21}}, "invalid_value", "latent.steps", ("21", "from 1 to 20")),
         ({"latent": {}, "routing": {"top_n": 3}}, "invalid_value", "routing", ("leave out one",)),
         ({"reasoning_mode": "latent", "routing": {"top_n": 3}}, "invalid_value", "routing",
          ("name a policy",)),

@@ -122,6 +122,26 @@ def test_a_run_without_settings(
     assert "codi, 5 latent steps" in said
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"method": "codi"}', "has no num_latents; write the latents of the run there, or remove"),
+        ('{"num_latents": true}', "num_latents True is not a whole number; write"),
+        ('{"num_latents": "4"}', "num_latents '4' is not a whole number; write"),
+        ("", "cannot be read (Expecting value"),
+    ],
+)
+def test_settings_that_do_not_say_it(
+    text: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = save_teacher(tmp_path / "teacher")
+    saved_run(tmp_path / "run", "codi", teacher, monkeypatch)
+    path = tmp_path / "run" / "settings.json"
+    path.write_text(text)
+    with pytest.raises(SystemExit, match=re.escape(f"sottovoce convert: {path}: {words}")):
+        main([str(tmp_path / "run"), str(tmp_path / "model"), "--base", str(teacher)])
+
+
 DECODER = "decoder.reader.model.model."
 
 

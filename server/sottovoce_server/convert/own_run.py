@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from .heads import NAMES
-from .parts import Checkpoint, Parts, Tensors, Thinking, split
+from .parts import Checkpoint, Parts, Tensors, Thinking, split, value_in
 
 ATP_STEPS, ATP_STRIDE = 20, 2  # what training runs with, and its validation (arXiv 2601.21598)
+_REMEDY = "write the latents of the run there, or remove the file and give --steps"
 _START, _END = "<think>", "</think>"
 _MODEL, _HEAD, _DECODER = "thinker.model.", "thinker.head.", "decoder.reader.model."
 
@@ -44,5 +44,4 @@ def _method(head: Tensors) -> str:
 
 def _trained_steps(folder: Path) -> int | None:
     path = folder / "settings.json"  # runs before it was written have none
-    found: int | None = json.loads(path.read_text())["num_latents"] if path.is_file() else None
-    return found
+    return value_in(path, "num_latents", int, _REMEDY) if path.is_file() else None

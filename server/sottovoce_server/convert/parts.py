@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import torch
 
 Tensors = dict[str, torch.Tensor]
+ValueT = TypeVar("ValueT", int, dict[str, str])
 _SHOWN = 5  # names in an error
+_SPELT = {int: "a whole number", dict: "an object"}
 
 
 class ConvertError(ValueError):
@@ -79,6 +83,24 @@ def dropped(found: Mapping[str, Tensors], what: Mapping[str, str]) -> list[str]:
         for prefix, text in what.items()
         if found[prefix]
     ]
+
+
+def value_in(path: Path, key: str, kind: type[ValueT], remedy: str) -> ValueT:
+    """What a JSON file has under a key.
+
+    Raises:
+        ConvertError: if it has nothing there, or something of another kind.
+    """
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ConvertError(f"{path}: cannot be read ({error}); {remedy}") from error
+    if not isinstance(found, dict) or key not in found:
+        raise ConvertError(f"{path}: has no {key}; {remedy}")
+    value = found[key]
+    if type(value) is not kind:  # JSON's true is an int to isinstance
+        raise ConvertError(f"{path}: {key} {value!r} is not {_SPELT[kind]}; {remedy}")
+    return value
 
 
 def some(names: Sequence[str]) -> str:

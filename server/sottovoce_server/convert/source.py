@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
@@ -13,9 +12,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from .parts import Checkpoint, ConvertError, Tensors, some
+from .parts import Checkpoint, ConvertError, Tensors, some, value_in
 
 _INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+_INDEX_REMEDY = "fetch it again, or remove it: shards are found by their names"
 _SINGLE = ("model.safetensors", "pytorch_model.bin", "checkpoint.pt")
 _SHARD = re.compile(r"(?:model|pytorch_model)-(\d+)-of-(\d+)\.(?:safetensors|bin)")
 _BARE = "checkpoint_*"  # as Coconut saves them
@@ -68,8 +68,8 @@ def _complete(folder: Path, shards: list[Path]) -> list[Path]:
 
 def _agree_with_index(folder: Path, tensors: Tensors) -> None:
     for path in (folder / name for name in _INDEXES if (folder / name).is_file()):
-        differing = json.loads(path.read_text())["weight_map"].keys() ^ tensors.keys()
-        if differing:
+        named = value_in(path, "weight_map", dict, _INDEX_REMEDY)
+        if differing := named.keys() ^ tensors.keys():
             raise ConvertError(f"{path}: does not agree with the shards on {some([*differing])}")
 
 
