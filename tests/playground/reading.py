@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from typing import Any
 
 MODES = ("explicit", "latent", "routed")
@@ -39,3 +41,17 @@ def totals(run: Any) -> dict[str, str]:
     found = dict(zip(names, values, strict=True))
     assert float(found.pop("seconds")) >= 0
     return found
+
+
+def answer_with(page: Any, chunks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Stream these chunks in the server's place; the list returned gains every request."""
+    requests: list[dict[str, Any]] = []
+
+    def answer(route: Any) -> None:
+        requests.append(route.request.post_data_json)
+        events = [*(json.dumps(chunk) for chunk in chunks), "[DONE]"]
+        body = "".join(f"data: {event}\n\n" for event in events)
+        route.fulfill(body=body, content_type="text/event-stream")
+
+    page.route("**/v1/chat/completions", answer)
+    return requests

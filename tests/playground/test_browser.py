@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-import pytest
-
 from playground.browser import open_page
 from playground.fake import ANSWER, NUM_STEPS, P_MAX, WORDS, Fake, routes_of
-from playground.reading import choose_modes, column, run, totals, wait_until_done
+from playground.reading import answer_with, choose_modes, column, run, totals, wait_until_done
 from sottovoce_router import parse
 
 
@@ -87,34 +85,15 @@ def test_one_after_the_other(page: Any, fake: Fake) -> None:
     assert len(fake.engine.requests) == 1
 
 
-def test_details_on_hover(page: Any) -> None:
-    run(page, "routed")
-    routed = column(page, "routed")
-    routed.locator("[role=option]").nth(1).hover()
-    details = routed.locator(".details").inner_text()
-    assert "2. “ +” ■ discrete: p_max 0.420, entropy 0.580 nats" in details
-    alternatives = routed.locator(".details li").all_text_contents()
-    assert alternatives == [" 0.800 “ +”", " 0.200 “ 25”"]
-
-
-def test_details_by_keyboard(page: Any) -> None:
-    """One tab stop for all steps, and the arrow keys among them."""
-    run(page, "latent", "routed")
-    routed = column(page, "routed")
-    column(page, "latent").locator("[role=option]").first.focus()
-    page.keyboard.press("Tab")
-    keys = {"": 1, "ArrowRight": 2, "End": NUM_STEPS, "ArrowLeft": NUM_STEPS - 1, "Home": 1}
-    for key, number in keys.items():
-        if key:
-            page.keyboard.press(key)
-        focused = page.evaluate("document.activeElement.dataset.index")
-        assert focused == str(number - 1)
-        assert routed.locator(".details p").inner_text().startswith(f"{number}. ")
-    outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
-    assert outline == "solid"
-    described = page.evaluate("document.activeElement.getAttribute('aria-describedby')")
-    assert described == routed.locator(".details").get_attribute("id")
-    assert routed.locator("[role=option][aria-selected=true]").count() == 1
+def test_thinking_without_a_record(page: Any) -> None:
+    """Its length is the usage's."""
+    choice = {"index": 0, "delta": {"reasoning": "Hm."}, "finish_reason": "stop"}
+    usage = {"completion_tokens": 8, "completion_tokens_details": {"reasoning_tokens": 5}}
+    answer_with(page, [{"choices": [choice]}, {"choices": [], "usage": usage}])
+    run(page, "latent")
+    latent = column(page, "latent")
+    assert latent.locator(".thinking").inner_text() == "Hm."
+    assert totals(latent)["reasoning steps"] == "5"
 
 
 def test_latent_steps_in_words(page: Any, fake: Fake) -> None:
@@ -186,6 +165,26 @@ def test_share_link(browser: Any, page: Any, fake: Fake) -> None:
     assert fake.engine.requests == []
 
 
+def test_a_share_link_is_copied(browser: Any, fake: Fake) -> None:
+    allowed = ["clipboard-read", "clipboard-write"]
+    with open_page(browser, fake.base + "/", permissions=allowed) as page:
+        page.fill("[name=prompt]", "Copy & paste")
+        page.click("#share")
+        page.locator("#share-status", has_text="Copied.").wait_for()
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == page.input_value("#link") == page.url
+        assert parse_qs(urlsplit(copied).fragment)["prompt"] == ["Copy & paste"]
+
+
+def test_a_share_link_without_a_clipboard(page: Any) -> None:
+    """As on a page without TLS."""
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
+    page.click("#share")
+    page.locator("#share-status", has_text="Copy the link; it holds no key.").wait_for()
+    selected = page.locator("#link").evaluate("e => [e.selectionStart, e.selectionEnd]")
+    assert selected == [0, len(page.url)]
+
+
 def test_stop(page: Any, fake: Fake) -> None:
     fake.engine.holds = True
     choose_modes(page, "explicit", "routed")
@@ -205,50 +204,3 @@ def test_stop(page: Any, fake: Fake) -> None:
     fake.engine.holds = False
     run(page, "explicit")
     assert fake.engine.num_hung_up == 2
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colour_scheme(browser: Any, fake: Fake, scheme: Any) -> None:
-    """The page follows it, and every text can be read on what is behind it."""
-    with open_page(browser, fake.base + "/", color_scheme=scheme) as page:
-        run(page, "routed")
-        back = _rgb(page, "body", "backgroundColor")
-        assert (_luminance(back) > 0.5) == (scheme == "light")
-        for route in ("soft", "discrete", "forced"):
-            token = f"article .token.{route}"
-            assert _contrast(page, token, token) >= 4.5
-        for selector, behind in ((".status", "body"), ("#run", "#run"), (".answer", ".answer")):
-            assert _contrast(page, selector, behind) >= 4.5
-
-
-def _rgb(page: Any, selector: str, name: str) -> list[int]:
-    script = "([s, n]) => getComputedStyle(document.querySelector(s))[n]"
-    colour: str = page.evaluate(script, [selector, name])
-    return [int(part) for part in colour.removeprefix("rgb(").removesuffix(")").split(",")]
-
-
-def _luminance(rgb: list[int]) -> float:
-    """Relative luminance as WCAG 2 defines it."""
-    shares = [c / 255 for c in rgb]
-    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in shares]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-
-def _contrast(page: Any, text: str, behind: str) -> float:
-    pair = (_rgb(page, text, "color"), _rgb(page, behind, "backgroundColor"))
-    low, high = sorted(map(_luminance, pair))
-    return (high + 0.05) / (low + 0.05)
-
-
-def test_phone(browser: Any, fake: Fake) -> None:
-    """All of it within 360 pixels, before and after a run."""
-    size = {"width": 360, "height": 640}
-    with open_page(browser, fake.base + "/", viewport=size, has_touch=True) as page:
-        assert page.evaluate("document.documentElement.scrollWidth") == 360
-        run(page, "explicit", "latent", "routed")
-        page.click("#share")
-        column(page, "routed").locator("[role=option]").nth(6).tap()
-        assert WORDS[6] in column(page, "routed").locator(".details").inner_text()
-        assert page.evaluate("document.documentElement.scrollWidth") == 360
-        boxes = [page.locator("article").nth(i).bounding_box() for i in range(3)]
-        assert len({box["x"] for box in boxes}) == 1

@@ -2,38 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import pytest
+from rich.console import Console
 
-from playground.reading import choose_modes, column, totals, wait_until_done
+from playground.reading import answer_with, choose_modes, column, totals, wait_until_done
+from sottovoce_client import Done, ThinkingStep, TraceStep, Usage
+from sottovoce_client.screen import Reply
 
 MODES = ["explicit", "latent", "routed"]
 CODI = {"id": "codi", "latent": {"method": "codi", "steps": 6, "max_steps": 64}, "shortcuts": None}
 STUDENT = {"id": "student", "latent": None, "shortcuts": {"steps": 6, "depth": 0.6}}
 STEP = {"token_id": 1, "token": "4", "p_max": 0.5, "entropy": 1.0, "alternatives": []}
-TRACE = [{**STEP, "route": "latent"}, {**STEP, "route": "latent"}, {**STEP, "route": "discrete"}]
+TRACE = [{**STEP, "route": "latent"}] * 6 + [{**STEP, "route": "discrete"}]
+DETAILS = {"reasoning_tokens": 1, "soft_steps": 0, "latent_steps": 6, "switches": 0}
 CHUNKS: list[dict[str, Any]] = [
     {"choices": [{"index": 0, "delta": {}, "routing": {"trace": TRACE}, "finish_reason": "stop"}]},
-    {"choices": [], "routing": {"mode": "latent", "policy": "codi", "threshold": None}},
+    {
+        "choices": [],
+        "routing": {"mode": "latent", "policy": "codi", "threshold": None},
+        "usage": {"completion_tokens": 12, "completion_tokens_details": DETAILS},
+    },
 ]
 
 
 @pytest.fixture
 def sent(page: Any) -> list[dict[str, Any]]:
     """The requests of a page whose models these are."""
-    requests: list[dict[str, Any]] = []
-
-    def answer(route: Any) -> None:
-        requests.append(route.request.post_data_json)
-        events = [*(json.dumps(chunk) for chunk in CHUNKS), "[DONE]"]
-        body = "".join(f"data: {event}\n\n" for event in events)
-        route.fulfill(body=body, content_type="text/event-stream")
-
     cards = [{**card, "reasoning_modes": MODES} for card in (CODI, STUDENT)]
     page.route("**/v1/models", lambda route: route.fulfill(json={"data": cards}))
-    page.route("**/v1/chat/completions", answer)
+    requests = answer_with(page, CHUNKS)
     page.reload()
     page.wait_for_selector("select[name=model] option[value=codi]", state="attached")
     return requests
@@ -53,10 +52,28 @@ def test_a_latent_trained_model_takes_its_own_steps(page: Any, sent: list[dict[s
     assert request["latent"] == {}
     run = column(page, "latent")
     assert run.locator(".effective").inner_text() == "ran as latent · codi"
-    assert run.locator(".token.latent").count() == 2
-    assert run.locator("path.latent").get_attribute("d").count("M") == 2
+    assert run.locator(".token.latent").count() == 6
+    assert run.locator("path.latent").get_attribute("d").count("M") == 6
     assert page.locator("#legend .token.latent").is_visible()
     assert totals(run)["switches"] == "0", "steps that are no choice change nothing"
+
+
+@pytest.mark.parametrize(("model", "policy"), [("codi", ""), ("student", "shortcuts")])
+def test_latent_steps_count_as_the_clients_do(
+    page: Any, sent: list[dict[str, Any]], model: str, policy: str
+) -> None:
+    """The six and the end marker, where the usage has one reasoning token."""
+    page.select_option("[name=model]", model)
+    page.select_option("[name=latent_policy]", policy)
+    _run(page, model)
+    assert totals(column(page, "latent")) == {
+        "reasoning steps": "7", "soft share": "0 %", "switches": "0", "tokens": "12",
+    }  # fmt: skip
+    reply = Reply(Console(), clock=lambda: 0.0)
+    for step in TRACE:
+        reply.take(ThinkingStep(TraceStep.model_validate(step)))
+    reply.take(Done("", Usage.model_validate(CHUNKS[-1]["usage"]), None))
+    assert str(reply.counters()) == "7 reasoning steps, 0% soft, 0.0 s"
 
 
 def test_its_steps_are_asked_for(page: Any, sent: list[dict[str, Any]]) -> None:

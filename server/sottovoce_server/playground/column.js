@@ -135,7 +135,8 @@ export class Column {
     const [soft, all] = [details.soft_steps ?? count(this.#steps, "soft"), this.#steps.length];
     const seconds = this.#seconds ?? (performance.now() - this.#started) / 1000;
     this.#showTotals({
-      "reasoning steps": details.reasoning_tokens ?? all,
+      // Latent ones too, which are no reasoning tokens. Thinking without a record has the usage only.
+      "reasoning steps": all || (details.reasoning_tokens ?? 0),
       "soft share": all ? `${Math.round((100 * soft) / all)} %` : "–",
       switches: details.switches ?? switches(this.#steps),
       seconds: seconds.toFixed(1),
