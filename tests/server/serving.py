@@ -73,6 +73,7 @@ THINKING = Config(
     (
         "--reasoning-parser", "deepseek_r1", "--structured-outputs-config", _NO_SPACE,
         "--enable-auto-tool-choice", "--tool-call-parser", "hermes",
+        "--min-answer-tokens", "0",  # a random model thinks until it is stopped
     )
 )  # fmt: skip
 METERED = Config(
