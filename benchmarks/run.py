@@ -4,21 +4,44 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Mapping
+from typing import Any
 
 from sottovoce_server.smollm2 import smollm2_path
 
 from .engine import Engine
-from .loads import LATENT, OPTIONS, PROMPT, ROUTED, SAMPLING, TRACED, serving_dtype
+from .loads import (
+    GREEDY,
+    LATENT,
+    OPTIONS,
+    PROMPT,
+    ROUTED,
+    SAMPLING,
+    TRACED,
+    budgeted,
+    serving_dtype,
+)
 from .pairing import paired, report
 
-NAMES = ["explicit", "steps"]
+NAMES = ["explicit", "steps", "budget"]
+Sampling = Mapping[str, Any]
+# The one side of a ratio, and the other.
+STEPS: dict[str, tuple[Sampling, Sampling]] = {
+    "latent over explicit": (LATENT, SAMPLING),
+    "routed over explicit": (ROUTED, SAMPLING),
+    "latent with trace over latent": (TRACED, LATENT),
+}
+BUDGET: dict[str, tuple[Sampling, Sampling]] = {
+    "explicit with a thinking budget over without, greedy": (budgeted(GREEDY), GREEDY),
+    "explicit with a thinking budget over without, sampled": (budgeted(SAMPLING), SAMPLING),
+}
 
 
 def bench_explicit(model: str, dtype: str, rounds: int, steps: int, sizes: list[int]) -> None:
     """Throughput of `explicit` over that of stock vLLM's V1 runner."""
     ours = Engine("sottovoce", model, dtype=dtype, **OPTIONS)
     stock = Engine("v1", model, dtype=dtype, **OPTIONS)
-    for name, sampling in (("greedy", {"temperature": 0.0}), ("sampled", SAMPLING)):
+    for name, sampling in (("greedy", GREEDY), ("sampled", SAMPLING)):
         for size in sizes:
             lengths = [steps] * size
             pairs = paired(
@@ -32,16 +55,15 @@ def bench_explicit(model: str, dtype: str, rounds: int, steps: int, sizes: list[
     stock.close()
 
 
-def bench_steps(model: str, dtype: str, rounds: int, steps: int, sizes: list[int]) -> None:
-    """Time of a latent, a routed and a traced step over that of an explicit step."""
+def bench_steps(
+    cases: Mapping[str, tuple[Sampling, Sampling]],
+    model: str, dtype: str, rounds: int, steps: int, sizes: list[int],
+) -> None:  # fmt: skip
+    """Time of one kind of step over that of another, for each case."""
     engine = Engine("sottovoce", model, dtype=dtype, **OPTIONS)
     for size in sizes:
         lengths = [steps] * size
-        for name, top, bottom in (
-            ("latent over explicit", LATENT, SAMPLING),
-            ("routed over explicit", ROUTED, SAMPLING),
-            ("latent with trace over latent", TRACED, LATENT),
-        ):
+        for name, (top, bottom) in cases.items():
             pairs = paired(
                 lambda: engine.run(PROMPT, lengths, top),  # noqa: B023 - called at once
                 lambda: engine.run(PROMPT, lengths, bottom),  # noqa: B023
@@ -66,8 +88,10 @@ def main() -> None:
     print("ratio: median [p20, p80] of paired interleaved runs", file=sys.stderr)
     if "explicit" in names:
         bench_explicit(model, dtype, args.rounds, args.steps, args.sizes)
-    if "steps" in names:
-        bench_steps(model, dtype, args.rounds, args.steps, [s for s in args.sizes if s <= 32])
+    for name, cases in (("steps", STEPS), ("budget", BUDGET)):
+        if name in names:
+            sizes = [size for size in args.sizes if size <= 32]
+            bench_steps(cases, model, dtype, args.rounds, args.steps, sizes)
 
 
 if __name__ == "__main__":

@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..engine import Engine
-from ..loads import LATENT, OPTIONS, PROMPT, ROUTED, SAMPLING, TRACED
+from ..loads import GREEDY, LATENT, OPTIONS, PROMPT, ROUTED, SAMPLING, TRACED
 from ..pairing import REST_S, Pair, paired
-
-GREEDY: dict[str, Any] = {"temperature": 0.0}
 
 
 @dataclass(frozen=True)

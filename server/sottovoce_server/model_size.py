@@ -168,6 +168,16 @@ def _is_mxfp4(name: str, config: Mapping[str, Any]) -> bool:
     return method is not None
 
 
+def _preset(name: str) -> ModelSize:
+    known = {preset.lower(): preset for preset in PRESETS}
+    preset = known.get(name.split("/")[-1].lower())
+    if preset is None:
+        raise PlanError(
+            f"no model {name}: give a config.json, its directory, or one of {', '.join(PRESETS)}"
+        )
+    return ModelSize.from_config(preset, hub_id(preset), PRESETS[preset])
+
+
 def read_model(name: str) -> ModelSize:
     """A config.json, or a directory that holds one, else a preset by its name.
 
@@ -176,14 +186,8 @@ def read_model(name: str) -> ModelSize:
     """
     path = Path(name)
     path = path / "config.json" if path.is_dir() else path
-    known = {preset.lower(): preset for preset in PRESETS}
-    preset = known.get(name.split("/")[-1].lower())
-    if preset and not path.is_file():
-        return ModelSize.from_config(preset, hub_id(preset), PRESETS[preset])
     if not path.is_file():
-        raise PlanError(
-            f"no model {name}: give a config.json, its directory, or one of {', '.join(PRESETS)}"
-        )
+        return _preset(name)
     try:
         config = json.loads(path.read_text())
     except ValueError as error:

@@ -176,5 +176,32 @@ def check_the_stamp_reaches_the_worker() -> None:
     assert stamp["hides_logprobs"] is True
 
 
+def check_a_request_without_room_keeps_its_answer() -> None:
+    """It runs as explicit, and vLLM's thinking budget ends its thinking where the policy would have."""
+    from vllm.sampling_params import SamplingParams
+
+    from sottovoce_router import slots as slots_module
+    from sottovoce_router.ledger import Ledger
+    from sottovoce_router.markers import MarkerIds
+
+    def host(shape: tuple[int, int], dtype: torch.dtype) -> Any:
+        """In place of memory that a device and its host share."""
+        tensor = torch.zeros(shape, dtype=dtype)
+        return SimpleNamespace(np=tensor.numpy(), gpu=tensor)
+
+    device = torch.device("cpu")
+    with mock.patch.object(slots_module, "UvaBackedTensor", host):
+        slots = slots_module.SlotTable(2, Ledger(1, 64, 640, device, 0, 8), device)
+    markers, tokens = MarkerIds((1,), (2, 3), (3,)), [5, 1, 7]
+    budgets: list[int | None] = []
+    for slot, name in enumerate(("first", "second")):
+        sampling = SamplingParams(max_tokens=50)
+        params = parse({"reasoning_mode": "latent", "routing": {"min_answer_tokens": 10}})
+        slots.add(slot, name, params, sampling, tokens, len(tokens), markers)
+        budgets.append(sampling.thinking_token_budget)
+    assert slots.has_policy.tolist() == [True, False]
+    assert budgets == [None, 50 - 10 - 2 + 1], "one token is thought in the prompt"
+
+
 if __name__ == "__main__":
     run_checks(globals())

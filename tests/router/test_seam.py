@@ -26,6 +26,7 @@ CHECKS = [
     "check_soft_blocks_are_their_requests_own",
     "check_admission_refuses_as_vllm_does",
     "check_the_stamp_reaches_the_worker",
+    "check_a_request_without_room_keeps_its_answer",
 ]
 SHORTCUT_CHECKS = ["check_norms_are_those_of_vllm", "check_parts_are_those_of_training"]
 

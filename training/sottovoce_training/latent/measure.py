@@ -86,8 +86,9 @@ class Finished:
             tape = thinker.prompt(lesson.latent.prompt_ids, lesson.latent.is_prompt)
             z, is_real = thinker.draw(tape, self.settings.most_latents, ends)
             rows, latents = lesson.steps.rows, lesson.steps.latents
-            was_taken = (latents < z.shape[1]) & is_real[rows, latents.clamp_max(z.shape[1] - 1)]
-            texts = decoder.write(z[rows, latents.clamp_max(z.shape[1] - 1)], end)
+            at = rows, latents.clamp_max(z.shape[1] - 1)
+            was_taken = (latents < z.shape[1]) & is_real[at]
+            texts = decoder.write(z[at], end)
             goals = [_text(row, end) for row in lesson.steps.labels.tolist()]
             right += [
                 taken and text == goal
