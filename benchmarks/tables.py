@@ -137,7 +137,19 @@ def _latent() -> str:
               "with the fewest latents, %", "latents", "diversity", "texts read right, %"]  # fmt: skip
     methods = dict.fromkeys(r["parameters"]["method"] for r in rows)
     cells = (_seeds([r for r in rows if r["parameters"]["method"] == m]) for m in methods)
-    return table(header, cells) if rows else "Not run yet."
+    return table(header, [*_others(), *cells]) if rows else "Not run yet."
+
+
+def _others() -> list[list[object]]:
+    """The reasoner in words and its System-1.5 student, both served, on the same problems."""
+    found = {
+        r["metric"]: 100 * r["value"]
+        for r in latest("shortcuts", "metric", "parameters")
+        if r["parameters"]["arm"] == "shortcuts@6+depth@off" and r["n"] == 2000 and "value" in r
+    }
+    words = ["in words", "", "", f"{found['accuracy of explicit']:.1f}", "", 0, "", ""]
+    student = ["System-1.5", "2600", 1, f"{found['accuracy']:.1f}", "", "6.0", "", ""]
+    return [words, student]
 
 
 def _seeds(rows: Sequence[Row]) -> list[object]:
