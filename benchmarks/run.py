@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sottovoce_server.smollm2 import smollm2_path
 
+from . import shapes
 from .engine import Engine
 from .loads import (
     GREEDY,
@@ -37,61 +41,103 @@ BUDGET: dict[str, tuple[Sampling, Sampling]] = {
 }
 
 
-def bench_explicit(model: str, dtype: str, rounds: int, steps: int, sizes: list[int]) -> None:
+@dataclass(frozen=True)
+class Setup:
+    """What is measured, on what, and how often."""
+
+    model: str
+    dtype: str
+    rounds: int
+    steps: int
+    sizes: Sequence[int] = ()
+    prompt: str = PROMPT
+    options: Mapping[str, Any] = field(default_factory=lambda: OPTIONS)
+    sampling: Sampling = field(default_factory=dict)  # of every request, besides its own
+    about: Mapping[str, Any] = field(default_factory=dict)  # of a model that is not SmolLM2
+
+    def engine(self, kind: str) -> Engine:
+        """A new engine of that kind."""
+        return Engine(kind, self.model, **{**self.options, "dtype": self.dtype})
+
+    def run(self, engine: Engine, size: int, sampling: Sampling) -> float:
+        """Seconds of a batch of that size."""
+        return engine.run(self.prompt, [self.steps] * size, {**sampling, **self.sampling})
+
+    def parameters(self, size: int) -> dict[str, Any]:
+        """What a row says of a batch of that size."""
+        return {"concurrent": size, "dtype": self.dtype, "steps": self.steps, **self.about}
+
+
+def bench_explicit(setup: Setup) -> None:
     """Throughput of `explicit` over that of stock vLLM's V1 runner."""
-    ours = Engine("sottovoce", model, dtype=dtype, **OPTIONS)
-    stock = Engine("v1", model, dtype=dtype, **OPTIONS)
+    ours, stock = setup.engine("sottovoce"), setup.engine("v1")
     for name, sampling in (("greedy", GREEDY), ("sampled", SAMPLING)):
-        for size in sizes:
-            lengths = [steps] * size
+        for size in setup.sizes:
             pairs = paired(
-                lambda: stock.run(PROMPT, lengths, sampling),  # noqa: B023 - called at once
-                lambda: ours.run(PROMPT, lengths, sampling),  # noqa: B023
-                rounds,
+                lambda: setup.run(stock, size, sampling),  # noqa: B023 - called at once
+                lambda: setup.run(ours, size, sampling),  # noqa: B023
+                setup.rounds,
             )
-            parameters = {"concurrent": size, "sampling": name, "dtype": dtype, "steps": steps}
-            report("explicit_vs_v1", parameters, "throughput", pairs)
+            about = {"sampling": name, **setup.parameters(size)}
+            report("explicit_vs_v1", about, "throughput", pairs)
     ours.close()
     stock.close()
 
 
-def bench_steps(
-    cases: Mapping[str, tuple[Sampling, Sampling]],
-    model: str, dtype: str, rounds: int, steps: int, sizes: list[int],
-) -> None:  # fmt: skip
+def bench_steps(cases: Mapping[str, tuple[Sampling, Sampling]], setup: Setup) -> None:
     """Time of one kind of step over that of another, for each case."""
-    engine = Engine("sottovoce", model, dtype=dtype, **OPTIONS)
-    for size in sizes:
-        lengths = [steps] * size
+    engine = setup.engine("sottovoce")
+    for size in setup.sizes:
         for name, (top, bottom) in cases.items():
             pairs = paired(
-                lambda: engine.run(PROMPT, lengths, top),  # noqa: B023 - called at once
-                lambda: engine.run(PROMPT, lengths, bottom),  # noqa: B023
-                rounds,
+                lambda: setup.run(engine, size, top),  # noqa: B023 - called at once
+                lambda: setup.run(engine, size, bottom),  # noqa: B023
+                setup.rounds,
+                rest_s=0.0,
             )
-            parameters = {"concurrent": size, "dtype": dtype, "steps": steps}
-            report("step", parameters, f"step time, {name}", pairs)
+            report("step", setup.parameters(size), f"step time, {name}", pairs)
     engine.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    add = parser.add_argument
+    add("names", nargs="*", choices=[*NAMES, []])
+    add("--rounds", type=int, default=5)
+    add("--steps", type=int, default=128)
+    add("--dtype", choices=["bfloat16", "float32"], default=serving_dtype())
+    add("--sizes", type=int, nargs="+", help="default: 1 8 32 64, of steps at most 32")
+    add("--shape", choices=list(shapes.SHAPES), help="random weights instead of SmolLM2, on a GPU")
+    add("--engine-args", type=json.loads, default={}, metavar="JSON", help="of vLLM, beside ours")
+    return parser
+
+
+@contextmanager
+def _setup(args: argparse.Namespace) -> Iterator[Setup]:
+    """SmolLM2, or random weights of a published shape, whose ids hardly have texts."""
+    common = {"dtype": args.dtype, "rounds": args.rounds, "steps": args.steps}
+    options = {**OPTIONS, **args.engine_args}
+    if not args.shape:
+        yield Setup(str(smollm2_path()), options=options, **common)
+        return
+    with shapes.model_of(args.shape) as model:
+        yield Setup(
+            model, options={**options, **shapes.OPTIONS}, prompt=shapes.PROMPT,
+            sampling={"detokenize": False}, about={"shape": args.shape}, **common,
+        )  # fmt: skip
 
 
 def main() -> None:
     """Run all benchmarks, or those named."""
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
-    parser.add_argument("names", nargs="*", choices=[*NAMES, []])
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=128)
-    parser.add_argument("--dtype", choices=["bfloat16", "float32"], default=serving_dtype())
-    parser.add_argument("--sizes", type=int, nargs="+", default=[1, 8, 32, 64])
-    args = parser.parse_args()
+    args = _parser().parse_args()
     names = args.names or NAMES
-    model, dtype = str(smollm2_path()), args.dtype
     print("ratio: median [p20, p80] of paired interleaved runs", file=sys.stderr)
-    if "explicit" in names:
-        bench_explicit(model, dtype, args.rounds, args.steps, args.sizes)
-    for name, cases in (("steps", STEPS), ("budget", BUDGET)):
-        if name in names:
-            sizes = [size for size in args.sizes if size <= 32]
-            bench_steps(cases, model, dtype, args.rounds, args.steps, sizes)
+    with _setup(args) as setup:
+        if "explicit" in names:
+            bench_explicit(replace(setup, sizes=args.sizes or (1, 8, 32, 64)))
+        for name, cases in (("steps", STEPS), ("budget", BUDGET)):
+            if name in names:
+                bench_steps(cases, replace(setup, sizes=args.sizes or (1, 8, 32)))
 
 
 if __name__ == "__main__":
