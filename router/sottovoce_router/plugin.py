@@ -19,7 +19,7 @@ def register() -> None:
     """Put the hooks in place. vLLM only logs what goes wrong here, so tests look for the effect."""
     from vllm.platforms import current_platform
 
-    from . import cpu_compile, cpu_engine, cpu_process, seam
+    from . import cpu_compile, cpu_engine, cpu_process, record_hooks, seam
     from .latent import hooks as latent_hooks
     from .shortcuts import hooks as shortcut_hooks
 
@@ -28,6 +28,6 @@ def register() -> None:
         cpu_engine.install()
         cpu_process.install()
         cpu_compile.install()
-    for hooks in (seam.HOOKS, latent_hooks.HOOKS, shortcut_hooks.HOOKS):
+    for hooks in (seam.HOOKS, record_hooks.HOOKS, latent_hooks.HOOKS, shortcut_hooks.HOOKS):
         seam.install(hooks)
     _spare_imports()

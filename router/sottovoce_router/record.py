@@ -5,6 +5,7 @@ A row that carries one ends in minus the record's width, which no token id can b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sottovoce_kernels import RECORD_EXTRA, Cause, Record, Route
@@ -44,10 +45,11 @@ class Step(NamedTuple):
 def attach(user: LogprobsTensors | None, record: Record, sampled: Any) -> LogprobsTensors:
     """Append the record's columns to the rows that users asked for; without any, to nothing."""
     import torch
-    from vllm.v1.outputs import LogprobsTensors
+
+    from .packed import RecordTensors
 
     if user is None:
-        return LogprobsTensors(record.ids, record.values, sampled)
+        return RecordTensors(record.ids, record.values, sampled)
     return user._replace(
         logprob_token_ids=torch.cat([user.logprob_token_ids, record.ids], dim=1),
         logprobs=torch.cat([user.logprobs, record.values], dim=1),
@@ -78,8 +80,8 @@ def _start(lists: LogprobsLists) -> int:
     return int(ids.shape[1] + min(ids[0, -1], 0)) if ids.size else int(ids.shape[1])
 
 
-def rows(lists: LogprobsLists) -> list[list[Any]]:
-    """The raw records at the end of the rows; none if there is none."""
+def rows(lists: LogprobsLists) -> list[Any]:
+    """The raw records at the end of the rows, ids and values of each; none if there is none."""
     ids, values, start = lists.logprob_token_ids, lists.logprobs, _start(lists)
     if start == ids.shape[1]:
         return []
@@ -95,7 +97,7 @@ def strip(lists: LogprobsLists) -> LogprobsLists:
     )
 
 
-def decode(token_id: int, raw: list[Any], is_traced: bool = True) -> Step:
+def decode(token_id: int, raw: Sequence[Any], is_traced: bool = True) -> Step:
     """A raw row as a step; rows are as wide as the batch's widest trace, whoever asked for it."""
     ids, values = raw
     route, width = ids[0] % 8, ids[0] // 8 if is_traced else 0

@@ -8,6 +8,7 @@ HOOKED: dict[str, list[str]] = {
     "vllm.v1.worker.gpu.model_runner": ["GPUModelRunner.finish_requests", "GPUModelRunner.sample"],
     "vllm.v1.core.kv_cache_utils": ["generate_block_hash_extra_keys"],
     "vllm.v1.engine.input_processor": ["InputProcessor.process_inputs"],
+    "vllm.v1.serial_utils": ["MsgpackDecoder._decode_ndarray"],
     "vllm.v1.engine.logprobs": [
         "LogprobsProcessor.from_new_request",
         "LogprobsProcessor.update_from_output",

@@ -18,7 +18,7 @@ import torch
 from router.hooked import HOOKED
 from router.inside import ALL_MODES, admitted_sampling
 from scripts import run_checks
-from sottovoce_router import parse, seam
+from sottovoce_router import parse, record_hooks, seam
 from sottovoce_router.capabilities import Capabilities
 from sottovoce_router.latent import hooks as latent_hooks
 from sottovoce_router.params import STAMP
@@ -41,7 +41,7 @@ def _hooked() -> dict[str, Any]:
 
 def check_every_hook_is_in_place() -> None:
     """vLLM only logs what goes wrong in a plugin, so look for the effect."""
-    hooks = (seam.HOOKS, latent_hooks.HOOKS, shortcut_hooks.HOOKS)
+    hooks = (seam.HOOKS, record_hooks.HOOKS, latent_hooks.HOOKS, shortcut_hooks.HOOKS)
     assert HOOKED.keys() == {module for table in hooks for module in table}
     missing = [name for name, function in _hooked().items() if not hasattr(function, MARK)]
     assert missing == []

@@ -24,12 +24,15 @@ def _processor(sampling: Any) -> Any:
     return LogprobsProcessor.from_new_request(None, request)
 
 
-def _update(processor: Any, tensors: Any, row: int) -> None:
-    """One engine step's output for the request in `row`."""
+def _output(lists: Any) -> Any:
     from vllm.v1.engine import EngineCoreOutput
 
-    lists = tensors.tolists().slice_request(row, 1)
-    processor.update_from_output(EngineCoreOutput("request", [1], new_logprobs=lists))
+    return EngineCoreOutput("request", [1], new_logprobs=lists)
+
+
+def _update(processor: Any, tensors: Any, row: int) -> None:
+    """One engine step's output for the request in `row`."""
+    processor.update_from_output(_output(tensors.tolists().slice_request(row, 1)))
 
 
 def _user_tensors(num_rows: int, columns: int) -> Any:
@@ -102,6 +105,42 @@ def check_logprobs_are_what_they_were() -> None:
         assert seen.logprobs == plain.logprobs
         assert seen.cumulative_logprob == plain.cumulative_logprob
         assert (seen.routing is None) == (not extra)
+
+
+def _sent(lists: Any) -> Any:
+    """What the engine's process sends of a request's rows, and another receives."""
+    from vllm.v1.engine import EngineCoreOutputs
+    from vllm.v1.serial_utils import MsgpackDecoder, MsgpackEncoder
+
+    outputs = EngineCoreOutputs(outputs=[_output(lists)])
+    parts = [bytes(part) for part in MsgpackEncoder().encode(outputs)]
+    return MsgpackDecoder(EngineCoreOutputs).decode(parts).outputs[0]
+
+
+def check_records_cross_to_another_process() -> None:
+    """As bytes where nobody asked for logprobs, several tokens of one request too."""
+    record = make_record([(1, [(7, 0.75), (8, 0.25)]), (2, []), (3, [(9, 1.0)])], width=2)
+    lists = attach(None, record, torch.tensor([7, 8, 9])).tolists([0, 1, 3])
+    want = [decode(4, raw) for raw in rows(lists)]
+    found = []
+    for index, num_tokens in ((0, 1), (1, 2)):
+        part = lists.slice_request(index, num_tokens)
+        assert not any(isinstance(field, np.ndarray) for field in part)
+        for output in (_sent(part), _output(part)):  # or to its own
+            processor = _processor(admitted_sampling(reasoning_mode="latent"))
+            processor.update_from_output(output)
+            steps = [decode(4, raw, is_traced=True) for raw in processor.routing]
+            assert steps == want[len(found) : len(found) + num_tokens]
+        found += steps
+    assert found == want
+    assert want[0].alternatives == ((7, 0.75), (8, 0.25))
+
+
+def check_arrays_cross_as_they_did() -> None:
+    """Log-probabilities are sent as vLLM sends them."""
+    lists = _user_tensors(2, 3).tolists().slice_request(1, 1)
+    for sent, given in zip(_sent(lists).new_logprobs, lists, strict=True):
+        np.testing.assert_array_equal(sent, given)
 
 
 def check_an_unrouted_request_beside_routed_ones() -> None:
