@@ -81,6 +81,17 @@ class Engine:
         """Seconds that such a batch takes."""
         return self.measure(prompt, lengths, sampling).seconds
 
+    def profile(self, prompt: str, lengths: Sequence[int], sampling: Mapping[str, Any]) -> None:
+        """Run such a batch under the profiler of the option `profiler_config`, which keeps a trace."""
+        self._send({"profile": "start"})
+        self.measure(prompt, lengths, sampling)
+        self._send({"profile": "stop"})
+
+    @property
+    def pid(self) -> int:
+        """Of the process that has the engine's own for a child."""
+        return self._process.pid
+
     def ask(
         self, prompts: Sequence[str], sampling: Mapping[str, Any]
     ) -> tuple[float, list[Answer]]:
@@ -89,12 +100,15 @@ class Engine:
         return done.seconds, done.answers
 
     def _generate(self, prompts: Sequence[str], sampling: Sequence[Mapping[str, Any]]) -> Done:
-        assert self._process.stdin is not None
         job = {"prompts": list(prompts), "sampling": [dict(s) for s in sampling]}
+        seconds, num_preemptions, answers = self._send(job)
+        return Done(seconds, num_preemptions, [Answer(*answer) for answer in answers])
+
+    def _send(self, job: Mapping[str, Any]) -> Any:
+        assert self._process.stdin is not None
         self._process.stdin.write(json.dumps(job) + "\n")
         self._process.stdin.flush()
-        seconds, num_preemptions, answers = self._read()
-        return Done(seconds, num_preemptions, [Answer(*answer) for answer in answers])
+        return self._read()
 
     def close(self) -> None:
         """Stop the engine."""
@@ -121,6 +135,10 @@ def _serve(options: dict[str, Any]) -> None:
     print("@1", flush=True)
     for line in sys.stdin:
         job = json.loads(line)
+        if "profile" in job:
+            llm.start_profile() if job["profile"] == "start" else llm.stop_profile()
+            print("@1", flush=True)
+            continue
         params = [SamplingParams(**sampling) for sampling in job["sampling"]]
         before, started = _num_preemptions(llm, options), time.perf_counter()
         outputs = llm.generate(job["prompts"], params, use_tqdm=False)

@@ -131,6 +131,23 @@ def _startup() -> str:
     return found if rows else "Not run yet."
 
 
+def _profile() -> str:
+    rows = latest("profile", "parameters", "machine")
+    ms: dict[tuple[str, str, str], dict[str, float]] = {}
+    for r in rows:
+        p = r["parameters"]
+        for part, share in r["shares"].items():
+            found = ms.setdefault((p["instrument"], r["machine"]["cpu"], part), {})
+            found[p["mode"]] = share * r["step_ms"]
+    cells = (
+        [*key, f"{e:.2f}", f"{n:.2f}", f"{n - e:+.2f}"]
+        for key, found in ms.items()
+        for e, n in [(found.get("explicit", 0.0), found.get("latent", 0.0))]
+    )
+    header = ["instrument", "machine", "part", "`explicit`, ms", "`latent`, ms", "more, ms"]
+    return table(header, cells) if rows else "Not run yet."
+
+
 def _latent() -> str:
     rows = latest("latent", "parameters")
     header = ["method", "training steps", "seeds", "correct, % [least, most]",
@@ -172,6 +189,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "ledger": _memory,
     "overheads": lambda: _measured("ledger", "replay", "books", "http"),
     "startup": _startup,
+    "profile": _profile,
     "latent": _latent,
     "peers": lambda: _measured("peers"),
     "sweep": lambda: _measured("sweep"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import httpx
@@ -10,7 +11,7 @@ import pytest
 import torch
 from benchmarks.engine import Done
 from benchmarks.kernels.batch import Batch, Shape
-from benchmarks.overheads import books, http, ledger, replay, startup
+from benchmarks.overheads import books, http, ledger, profile, replay, startup
 
 CPU = torch.device("cpu")
 SHAPE = Shape(rows=2, vocab=500, top_n=4, hidden=6, dtype=torch.float32)
@@ -128,6 +129,94 @@ def test_a_crowded_engine_must_preempt(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_Crowd, "preempts", False)
     with pytest.raises(RuntimeError, match="nothing was preempted"):
         replay.bench_engine("m", "float32", 2)
+
+
+def test_the_crowd_needs_little_memory() -> None:
+    assert replay.CROWDED["num_gpu_blocks_override"] == 48
+    assert replay.CROWDED["kv_cache_memory_bytes"] == 64 << 20
+
+
+def test_a_position_is_mixed_and_prefilled(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Engine:
+        def __init__(self, *_: Any, **options: Any) -> None:
+            assert not options["enable_prefix_caching"]
+
+        def run(self, prompt: str, lengths: list[int], sampling: Any) -> float:
+            assert lengths == [1]
+            return 0.5 + prompt.count(" the") * 1e-3
+
+        def close(self) -> None: ...
+
+    rows: list[Any] = []
+    monkeypatch.setattr(replay, "Engine", Engine)
+    monkeypatch.setattr(replay, "cpu_seconds", lambda call, copies: 0.036)
+    monkeypatch.setattr(replay, "report", lambda *row, **also: rows.append((*row, also)))
+    replay.bench_share("m", "float32", 2)
+    ((_, about, _, pairs, also),) = rows
+    assert also == {"mix_us": 20.0, "prefill_us": 1000.0}
+    assert about["positions"] == 1800
+    assert [mix / prefill for mix, prefill in pairs] == pytest.approx([0.02, 0.02])
+
+
+@pytest.mark.parametrize("soft", [3, 2])
+def test_all_steps_must_be_soft(soft: int) -> None:
+    usage = {"usage": {"completion_tokens_details": {"soft_steps": soft}}}
+    stream = f'data: {{"usage": null}}\n\ndata: {json.dumps(usage)}\n\ndata: [DONE]\n\n'
+    if soft == 3:
+        http.check_soft(stream, 3)
+    else:
+        with pytest.raises(RuntimeError, match="not all of 3 steps"):
+            http.check_soft(stream, 3)
+
+
+def _step(start: float, slow: float = 0.0) -> list[dict[str, Any]]:
+    """A step of 100 us: 10 of a matmul in 30 of a compiled model in 50, and 5 after them."""
+    spans = [("execute_context_0(0)_generation_8(8)", 0, 50), ("## Call CompiledFxGraph", 10, 30),
+             ("_C::onednn_mm", 20, 10), ("aten::argmax", 60 + slow, 5)]  # fmt: skip
+    return [
+        {"cat": "cpu_op", "name": name, "ts": start + at, "dur": dur} for name, at, dur in spans
+    ]
+
+
+def test_an_op_has_the_time_that_those_in_it_leave() -> None:
+    prefill = [{"cat": "cpu_op", "name": "_C::onednn_mm", "ts": 0.0, "dur": 900.0}]
+    # The third step is slow, and the last is not whole.
+    starts = (1000, 1100, 1200, 1900)
+    events = [*prefill, *(e for start in starts for e in _step(start)), {"name": "meta"}]
+    found = profile.op_profile(events, 8)
+    assert found.step_ms == pytest.approx(0.1)
+    assert found.shares == {
+        "between ops": 0.65, "compiled model": 0.2, "matmul": 0.1, "other ops": 0.05
+    }  # fmt: skip
+    with pytest.raises(RuntimeError, match="no two steps of 4"):
+        profile.op_profile(events, 4)
+
+
+CORE = "run_engine_core (vllm/v1/engine/core.py:1);step (vllm/v1/engine/core.py:2)"
+SAMPLE = (
+    f"{CORE};sample (sottovoce_router/sampler.py:9);__call__ (vllm/v1/worker/gpu/sample/s.py:1)"
+)
+
+
+def test_the_innermost_frame_that_is_known_is_at_work() -> None:
+    stacks = [
+        f"{CORE};_process_input_queue (vllm/v1/engine/core.py:3);get (queue.py:1) 4",
+        f"{CORE};forward (vllm/model_executor/models/llama.py:1);call (torch/_ops.py:1) 3",
+        f"{SAMPLE};gumbel (sottovoce_kernels/engine/gumbel.py:1) 2",
+        f"{SAMPLE};_read (sottovoce_router/sampler.py:7);f (sottovoce_kernels/confidence.py:1) 1",
+        "run (vllm/v1/engine/core.py:1);a thread that is not the core's own (x.py:1) 90",
+    ]
+    assert profile.stack_shares(stacks) == {
+        "idle": 0.4, "model": 0.3, "vLLM's sampler": 0.2, "our kernels": 0.1
+    }  # fmt: skip
+    with pytest.raises(RuntimeError, match="empty"):
+        profile.stack_shares([])
+
+
+def test_without_py_spy_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profile.shutil, "which", lambda *_, **__: None)
+    with pytest.raises(RuntimeError, match="pip install py-spy"):
+        profile.py_spy()
 
 
 def test_being_scraped_lasts_as_long_as_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

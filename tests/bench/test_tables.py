@@ -31,3 +31,20 @@ def test_a_marked_place_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
         tables.rendered(text)
         == "x\n<!-- rows: a -->\n| h |\n| --- |\n| 1 |\n| 2 |\n<!-- end -->\ny"
     )
+
+
+def test_a_profile_shows_what_a_latent_step_takes_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    rows = [
+        {"parameters": {"instrument": "torch", "mode": mode}, "machine": {"cpu": "c"},
+         "step_ms": ms, "shares": shares}
+        for mode, ms, shares in (
+            ("explicit", 40.0, {"matmul": 1.0}), ("latent", 50.0, {"matmul": 0.9, "mix": 0.1})
+        )
+    ]  # fmt: skip
+    (tmp_path / "profile.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    *_, matmul, mix = tables.TABLES["profile"]().splitlines()
+    assert matmul == "| torch | c | matmul | 40.00 | 45.00 | +5.00 |"
+    assert mix == "| torch | c | mix | 0.00 | 5.00 | +5.00 |"
