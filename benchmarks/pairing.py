@@ -56,4 +56,7 @@ def report(
     append(name, parameters, metric, "ratio", values, median_seconds=seconds, **also)
     p = percentiles(values)
     about = ", ".join(f"{k}={v}" for k, v in parameters.items())
-    print(f"{name:<22} {metric:<46} {about:<24} {p['p50']:.3f}  [{p['p20']:.3f}, {p['p80']:.3f}]")
+    print(
+        f"{name:<22} {metric:<46} {about:<24} {p['p50']:.3f}  [{p['p20']:.3f}, {p['p80']:.3f}]",
+        flush=True,
+    )
