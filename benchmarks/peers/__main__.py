@@ -57,16 +57,19 @@ def loads(requests: int, steps: int) -> dict[str, list[int]]:
 
 
 def room(batch: int) -> dict[str, Any]:
-    """Every engine's, for the sequences of a batch and no more, so that memory can be compared."""
+    """Every vLLM's, for the sequences of a batch and no more, so that memory can be compared.
+
+    Without bytes for its cache, which the blocks override, vLLM asks for most of the machine's memory.
+    """
     return {
         "max_model_len": _POSITIONS, "max_num_seqs": batch, "block_size": _BLOCK,
         "num_gpu_blocks_override": batch * _POSITIONS // _BLOCK,
+        "kv_cache_memory_bytes": OPTIONS["kv_cache_memory_bytes"],
     }  # fmt: skip
 
 
 def _vllm(args: argparse.Namespace) -> dict[str, Any]:
-    kept = {k: v for k, v in OPTIONS.items() if k != "kv_cache_memory_bytes"}
-    return {**kept, **room(args.batch), "dtype": args.dtype}
+    return {**OPTIONS, **room(args.batch), "dtype": args.dtype}
 
 
 def _http(args: argparse.Namespace, server: str) -> dict[str, Any]:

@@ -144,23 +144,19 @@ def bench(axis: str, values: Sequence[int] | None, dtype: str, steps: int, round
     seen: dict[str, list[float]] = {"ratio": [], "latent step": [], "explicit step": []}
     with closing(_curve(axis, values, dtype, steps, rounds)) as points:
         for value, batch, pairs, also in points:
+            latent, explicit = (median(side) for side in zip(*pairs, strict=True))
+            if min(latent, explicit) <= 0:  # a pause of the machine, longer than all steps
+                print(f"{axis} {value}: steps took no time; take more --steps", flush=True)
+                continue
             about = {"axis": axis, "value": value, "concurrent": batch, "dtype": dtype}
             report("sweep", {**about, "steps": steps}, "step, latent over explicit", pairs, **also)
             seen["ratio"].append(median(ratios(pairs)))
-            seen["latent step"].append(median(a for a, _ in pairs))
-            seen["explicit step"].append(median(b for _, b in pairs))
+            seen["latent step"].append(latent)
+            seen["explicit step"].append(explicit)
     for name, found in seen.items():
-        if len(values) > 1:
-            _report_slope(axis, values, name, found, dtype, steps)
-
-
-def _report_slope(
-    axis: str, values: Sequence[int], of: str, found: Sequence[float], dtype: str, steps: int
-) -> None:
-    if min(found) <= 0:  # a pause of the machine, longer than all steps together
-        print(f"{axis}: no slope of {of}, {min(found):.4g} is no time; take more --steps")
-        return
-    about = {"axis": axis, "values": list(values), "dtype": dtype, "steps": steps, "of": of}
-    power = slope(values, found)
-    append("sweep", about, "power of the axis", "", [power], found=[round(f, 6) for f in found])
-    print(f"{axis}: {of} grows with its power {power:.3f}", flush=True)
+        if len(found) == len(values) > 1 and min(found) > 0:
+            about = {"axis": axis, "values": list(values), "dtype": dtype, "steps": steps}
+            power = slope(values, found)
+            rounded = [round(f, 6) for f in found]
+            append("sweep", {**about, "of": name}, "power of the axis", "", [power], found=rounded)
+            print(f"{axis}: {name} grows with its power {power:.3f}", flush=True)
