@@ -88,10 +88,10 @@ def test_static_batches_last_as_long_as_their_longest_row(
     monkeypatch.setattr(soft, "inputs", inputs)
     monkeypatch.setattr(loop, "policy", lambda size: soft)
     monkeypatch.setattr("benchmarks.peers.loop.time.perf_counter", lambda: 10 + len(steps))
-    ends = loop.run(PROMPT, [2, 5, 3, 4, 6], 2)
+    ends = loop.run(PROMPT, [1, 5, 3, 4, 6], 2)
     assert steps == [2] * 4 + [2] * 3 + [1] * 5
     # A request ends with its own last token, and its batch with the longest.
-    assert ends == [1, 4, 4 + 2, 4 + 3, 4 + 3 + 5]
+    assert ends == [0, 4, 4 + 2, 4 + 3, 4 + 3 + 5]
 
 
 def test_soft_thinking_mixes_the_best_of_what_sampling_leaves() -> None:
