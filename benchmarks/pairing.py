@@ -5,20 +5,22 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from .rows import append, percentiles
 
 # A stock engine's processes spin for a second after its last step, on the cores of the next run.
 REST_S = 1.5
 Pair = tuple[float, float]
-Run = Callable[[], float]
+T = TypeVar("T")  # what a run gives: seconds, or more
 
 
-def alternated(a: Sequence[Run], b: Sequence[Run], rest_s: float = 0.0) -> list[Pair]:
-    """Seconds of a[i] and b[i], in alternating order, after one of each that is dropped."""
+def alternated(
+    a: Sequence[Callable[[], T]], b: Sequence[Callable[[], T]], rest_s: float = 0.0
+) -> list[tuple[T, T]]:
+    """What a[i] and b[i] give, in alternating order, after one of each that is dropped."""
 
-    def timed(run: Run) -> float:
+    def timed(run: Callable[[], T]) -> T:
         time.sleep(rest_s)
         return run()
 
@@ -33,8 +35,10 @@ def alternated(a: Sequence[Run], b: Sequence[Run], rest_s: float = 0.0) -> list[
     return pairs
 
 
-def paired(a: Run, b: Run, rounds: int, rest_s: float = REST_S) -> list[Pair]:
-    """Seconds of a and b, run in turn, in alternating order, after one of each that is dropped."""
+def paired(
+    a: Callable[[], T], b: Callable[[], T], rounds: int, rest_s: float = REST_S
+) -> list[tuple[T, T]]:
+    """What a and b give, run in turn, in alternating order, after one of each that is dropped."""
     return alternated([a] * rounds, [b] * rounds, rest_s)
 
 
@@ -52,4 +56,7 @@ def report(
     append(name, parameters, metric, "ratio", values, median_seconds=seconds, **also)
     p = percentiles(values)
     about = ", ".join(f"{k}={v}" for k, v in parameters.items())
-    print(f"{name:<22} {metric:<46} {about:<24} {p['p50']:.3f}  [{p['p20']:.3f}, {p['p80']:.3f}]")
+    print(
+        f"{name:<22} {metric:<46} {about:<24} {p['p50']:.3f}  [{p['p20']:.3f}, {p['p80']:.3f}]",
+        flush=True,
+    )

@@ -10,7 +10,7 @@ from sottovoce_server.smollm2 import smollm2_path
 
 from ..loads import serving_dtype
 from ..pairing import ratios
-from ..rows import percentiles, provenance
+from ..rows import append, percentiles, provenance
 from .cases import CASES, Bench
 from .rule import MIN_PAIRS, bar_of, judge, read_bars, write_bars
 
@@ -23,6 +23,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--concurrent", type=int, default=8)
     add("--steps", type=int, default=24)
     add("--set", action="store_true", help="make what is measured the bars, with its provenance")
+    add("--publish", action="store_true", help="append a row of each case to benchmarks/results")
     return parser
 
 
@@ -37,12 +38,15 @@ def main(argv: list[str] | None = None) -> None:
         for name in args.case:
             values = ratios(bench.measure(CASES[name], args.rounds))
             p = percentiles(values)
+            about = {"concurrent": args.concurrent, "steps": args.steps, "dtype": dtype}
             if args.set:
-                about = {"pairs": args.rounds, "concurrent": args.concurrent, "steps": args.steps}
-                seen = {**about, "dtype": dtype, **p, **provenance()}
+                seen = {"pairs": args.rounds, **about, **p, **provenance()}
                 bars[name] = bar_of(bars[name].better, values, seen)
             verdict = judge(bars[name], values)
             failed += [name] if verdict == "worse" else []
+            if args.publish:
+                bar = {"bar": bars[name].bar, "better": bars[name].better, "verdict": verdict}
+                append("check", about, name, "ratio", values, **bar)
             side = "at least" if bars[name].better == "higher" else "at most"
             print(
                 f"{name:<52} {p['p50']:.3f} [{p['p20']:.3f}, {p['p80']:.3f}]"

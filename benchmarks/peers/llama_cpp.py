@@ -1,7 +1,7 @@
-"""llama.cpp on its own CPU kernels, in an environment of its own, with the protocol of `engine.py`.
+"""llama.cpp's library on its own CPU kernels, in an environment of its own: a program of `engine.py`.
 
-Its server has no wheel; the package `cyllama` has its library. What is here does what the server's
-loop does: as many sequences as `max_num_seqs` in one batch, each refilled when it ends.
+By way of the package `cyllama`, without HTTP. It does what the loop of llama.cpp's server does: as
+many sequences as `max_num_seqs` in one batch, each refilled when it ends.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from benchmarks.engine import answer_jobs
 from cyllama.llama import llama_cpp as llama
 
 
@@ -21,10 +22,11 @@ def _sampler(sampling: dict[str, Any], seed: int) -> Any:
     if not sampling["temperature"]:
         chain.add_greedy()
         return chain
+    # vLLM's order: what the filters leave depends on the temperature.
+    chain.add_temp(sampling["temperature"])
     chain.add_top_k(sampling["top_k"])
     chain.add_top_p(sampling["top_p"], 1)
     chain.add_min_p(sampling["min_p"], 1)
-    chain.add_temp(sampling["temperature"])
     chain.add_dist(seed)
     return chain
 
@@ -43,13 +45,13 @@ class Llama:
         self._batch = llama.LlamaBatch(n_tokens=2048, embd=0, n_seq_max=max_num_seqs)
         self._num_seqs = max_num_seqs
 
-    def run(self, prompt: str, lengths: Sequence[int], sampling: dict[str, Any]) -> int:
-        """Generate so many tokens for each request; returns how many there were."""
+    def run(self, prompt: str, lengths: Sequence[int], sampling: dict[str, Any]) -> list[float]:
+        """Generate so many tokens for each request; seconds to the end of each, in the order of ends."""
+        started, ends_s = time.perf_counter(), list[float]()
         ids = self._model.get_vocab().tokenize(prompt, add_special=False, parse_special=True)
         samplers = [_sampler(sampling, seed) for seed in range(self._num_seqs)]
         waiting, left, ends = list(lengths), [0] * self._num_seqs, [0] * self._num_seqs
         tokens: dict[int, int] = {}  # what each running sequence is fed next
-        num_made = 0
         while waiting or tokens:
             self._batch.clear()
             place: dict[int, int] = {}
@@ -68,27 +70,25 @@ class Llama:
             tokens = {}
             for seq, at in place.items():
                 token = samplers[seq].sample(self._context, at)
-                num_made, left[seq] = num_made + 1, left[seq] - 1
+                left[seq] -= 1
                 if left[seq] > 0:
                     tokens[seq] = token
-        return num_made
+                else:
+                    ends_s.append(time.perf_counter() - started)
+        return ends_s
 
 
 def main() -> None:
     """Answer jobs until the input ends."""
     options = json.loads(sys.argv[1])
     model = Llama(options["model"], options["max_num_seqs"], options["num_cached_tokens"])
-    print("@1", flush=True)
-    for line in sys.stdin:
-        job = json.loads(line)
-        (prompt,), sampling = set(job["prompts"]), job["sampling"]
-        lengths = [each["max_tokens"] for each in sampling]
-        started = time.perf_counter()
-        num_made = model.run(prompt, lengths, sampling[0])
-        seconds = time.perf_counter() - started
-        if num_made != sum(lengths):
-            raise RuntimeError(f"{num_made} tokens of {sum(lengths)}")
-        print("@" + json.dumps([seconds, 0, []]), flush=True)
+
+    def run(prompts: list[str], sampling: list[dict[str, Any]]) -> dict[str, Any]:
+        (prompt,), lengths = set(prompts), [each["max_tokens"] for each in sampling]
+        ends = model.run(prompt, lengths, sampling[0])
+        return {"seconds": ends[-1], "latencies": ends}
+
+    answer_jobs(run)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""A plain transformers loop: what a user has without an engine.
+"""A plain transformers loop: what a user has without an engine, as a program of `engine.py`.
 
 A static batch whose rows are filled again as their requests end (`refills`), or once all have ended.
 A row that has nothing left to do is computed with the others until they end.
@@ -6,12 +6,15 @@ A row that has nothing left to do is computed with the others until they end.
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
+from ..engine import answer_jobs
 from .policies import Explicit, Policy, Soft, Swi
 
 
@@ -93,30 +96,56 @@ class Loop:
     @torch.inference_mode()
     def run(
         self, prompt: str, lengths: Sequence[int], batch_size: int, refills: bool = False
-    ) -> float:
-        """Seconds for requests of one prompt, each with its own output length, in this order."""
-        ids = self._tokenizer(prompt, return_tensors="pt").input_ids
-        started = time.perf_counter()
-        for group in [lengths] if refills else _split(lengths, batch_size):
-            self._run_group(ids, group, min(batch_size, len(group)))
-        return time.perf_counter() - started
+    ) -> list[float]:
+        """Seconds to the end of each request, each with its own output length, in the order of ends.
 
-    def _run_group(self, ids: torch.Tensor, lengths: Sequence[int], size: int) -> None:
+        They count from the submission of all; a request ends with its own last token.
+        """
+        started = time.perf_counter()
+        ids = self._tokenizer(prompt, return_tensors="pt").input_ids
+        ends = []
+        for group in [lengths] if refills else _split(lengths, batch_size):
+            for num in self._run_group(ids, group, min(batch_size, len(group))):
+                ends += [time.perf_counter() - started] * num
+        return ends
+
+    def _run_group(self, ids: torch.Tensor, lengths: Sequence[int], size: int) -> Iterator[int]:
+        """Yields, after every step, how many requests have ended with it."""
         rows, policy = _Rows(self._model, ids, size), self.policy(size)
         # A prompt's logits are a request's first token; every step gives one more.
         left, waiting = [n - 1 for n in lengths[:size]], list(lengths[size:])
+        yield left.count(0)
         while True:
             for row in range(size):
                 while left[row] <= 0 and waiting:
                     rows.refill(row)
                     policy.start(row)
                     left[row] = waiting.pop(0) - 1
+                    yield int(left[row] == 0)
             if max(left) <= 0:
                 return
             rows.step(policy.inputs(rows.logits))
             left = [n - 1 for n in left]
+            yield left.count(0)
 
 
 def _split(lengths: Sequence[int], size: int) -> Iterator[Sequence[int]]:
     for i in range(0, len(lengths), size):
         yield lengths[i : i + size]
+
+
+def main() -> None:
+    """Answer jobs until the input ends; the options name the policy, and whether rows are refilled."""
+    options = json.loads(sys.argv[1])
+    loop = Loop(options["model"], options["dtype"], options["policy"])
+
+    def run(prompts: list[str], sampling: list[dict[str, Any]]) -> dict[str, Any]:
+        (prompt,), lengths = set(prompts), [each["max_tokens"] for each in sampling]
+        ends = loop.run(prompt, lengths, options["max_num_seqs"], options["refills"])
+        return {"seconds": ends[-1], "latencies": ends}
+
+    answer_jobs(run)
+
+
+if __name__ == "__main__":
+    main()

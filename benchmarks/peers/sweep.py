@@ -1,14 +1,18 @@
-"""Curves: a latent step over an explicit one, and its seconds, along one axis; and their slopes."""
+"""Curves: a latent step over an explicit one, and its seconds, along one axis; and their slopes.
+
+A step's seconds leave the prompt out: each is a run of so many tokens less one of a single token,
+shared out over the steps between. Both runs are made anew for every pair.
+"""
 
 from __future__ import annotations
 
 import math
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from statistics import linear_regression, median
-from typing import Any
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from statistics import linear_regression, mean, median
+from typing import Any, NamedTuple
 
 from sottovoce_server.models import MODELS
 from sottovoce_server.smollm2 import smollm2_path
@@ -24,8 +28,13 @@ AXES: dict[str, tuple[int, ...]] = {
     "top_n": (1, 2, 4, 8, 16, 32),
     "vocabulary": (4096, 16384, 49152, 152064),
 }
+Sides = tuple[Mapping[str, Any], Mapping[str, Any]]  # latent and explicit sampling
+_SIDES: Sides = (LATENT, SAMPLING)
 _BATCH = 8  # of the other axes
 _WORD = " sky"
+# Of the axis `top_n`: nothing is filtered but by rank, and the likeliest token leaves mass to others.
+_OPEN: dict[str, Any] = {"temperature": 2.0, "top_p": 1.0, "top_k": 32, "min_p": 0.0}
+_KEPT = 0.9  # of the terms; special tokens are no terms
 # Of the vocabularies: so small that a step's cost is that of its logits.
 _RANDOM = {"hidden_size": 256, "intermediate_size": 512, "num_hidden_layers": 2,
            "num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 64}  # fmt: skip
@@ -51,22 +60,36 @@ def random_model(vocab: int) -> Iterator[str]:
 
 
 def latent(top_n: int) -> dict[str, Any]:
-    """Sampling parameters of a latent request that mixes so many."""
+    """Sampling parameters of a latent request whose steps mix so many terms."""
     routing = {**LATENT["extra_args"]["routing"], "top_n": top_n}
-    return {**LATENT, "top_k": 32, "extra_args": {**LATENT["extra_args"], "routing": routing}}
+    return {**_OPEN, "extra_args": {**LATENT["extra_args"], "routing": routing}}
 
 
-def _pairs(
-    engine: Engine, prompt: str, batch: int, steps: int, top_n: int, rounds: int
+def check_terms(engine: Engine, top_n: int, steps: int) -> float:
+    """The mean number of terms of such a request's soft steps, as its trace tells.
+
+    Raises:
+        RuntimeError: if less than 9 in 10 of them are mixed.
+    """
+    extra = {**latent(top_n)["extra_args"], "include_reasoning_trace": 1}
+    traced = {**latent(top_n), "extra_args": extra, "max_tokens": steps, "ignore_eos": True}
+    terms = [n for answer in engine.ask([PROMPT] * _BATCH, traced)[1] for n in answer.num_terms]
+    if not terms or mean(terms) < _KEPT * top_n:
+        raise RuntimeError(f"top_n {top_n}, but the steps mixed {terms}")
+    return mean(terms)
+
+
+def _step_pairs(
+    engine: Engine, prompt: str, batch: int, steps: int, sides: Sides, rounds: int
 ) -> list[Pair]:
-    """Seconds of latent and explicit requests, whose prompt is cached from the second run on."""
-    lengths = [steps] * batch
-    return paired(
-        lambda: engine.run(prompt, lengths, {**latent(top_n), "detokenize": False}),
-        lambda: engine.run(prompt, lengths, {**SAMPLING, "detokenize": False}),
-        rounds,
-        rest_s=0.0,
-    )
+    """Seconds of a latent and of an explicit step."""
+
+    def step(sampling: Mapping[str, Any]) -> float:
+        quick = {**sampling, "detokenize": False}
+        many, one = (engine.run(prompt, [n] * batch, quick) for n in (steps, 1))
+        return (many - one) / (steps - 1)
+
+    return paired(lambda: step(sides[0]), lambda: step(sides[1]), rounds, rest_s=0.0)
 
 
 def _prompt(num_tokens: int) -> str:
@@ -76,43 +99,64 @@ def _prompt(num_tokens: int) -> str:
     return longer
 
 
+class Point(NamedTuple):
+    """A value of the axis, and what was seen there."""
+
+    value: int
+    concurrent: int
+    pairs: list[Pair]
+    also: dict[str, Any] = {}  # noqa: RUF012 - never changed
+
+
+def _vocabularies(values: Sequence[int], dtype: str, steps: int, rounds: int) -> Iterator[Point]:
+    for value in values:
+        with (
+            random_model(value) as model,
+            closing(Engine("sottovoce", model, dtype=dtype, **OPTIONS)) as engine,
+        ):
+            yield Point(
+                value, _BATCH, _step_pairs(engine, "<think>", _BATCH, steps, _SIDES, rounds)
+            )
+
+
 def _curve(
     axis: str, values: Sequence[int], dtype: str, steps: int, rounds: int
-) -> Iterator[tuple[int, int, list[Pair]]]:
-    """Each value, how many requests there were, and their seconds."""
+) -> Generator[Point, None, None]:
     if axis == "vocabulary":
-        for value in values:
-            with random_model(value) as model:
-                engine = Engine("sottovoce", model, dtype=dtype, **OPTIONS)
-                yield value, _BATCH, _pairs(engine, "<think>", _BATCH, steps, 10, rounds)
-                engine.close()
+        yield from _vocabularies(values, dtype, steps, rounds)
         return
     options = {**OPTIONS, "max_model_len": 8192} if axis == "context" else OPTIONS
-    engine = Engine("sottovoce", str(smollm2_path()), dtype=dtype, **options)
-    for value in values:
-        batch = value if axis == "batch" else 1 if axis == "context" else _BATCH
-        prompt = _prompt(value) if axis == "context" else PROMPT
-        top_n = value if axis == "top_n" else 10
-        yield value, batch, _pairs(engine, prompt, batch, steps, top_n, rounds)
-    engine.close()
+    with closing(Engine("sottovoce", str(smollm2_path()), dtype=dtype, **options)) as engine:
+        for value in values:
+            batch = value if axis == "batch" else 1 if axis == "context" else _BATCH
+            prompt = _prompt(value) if axis == "context" else PROMPT
+            sides, also = _SIDES, dict[str, Any]()
+            if axis == "top_n":
+                sides = (latent(value), _OPEN)
+                also = {"terms": round(check_terms(engine, value, steps), 2)}
+            pairs = _step_pairs(engine, prompt, batch, steps, sides, rounds)
+            yield Point(value, batch, pairs, also)
 
 
 def bench(axis: str, values: Sequence[int] | None, dtype: str, steps: int, rounds: int) -> None:
-    """A row for every point of a curve, and one for its slopes."""
+    """A row for every point of a curve, and one for each of its slopes."""
     values = values or AXES[axis]
     seen: dict[str, list[float]] = {"ratio": [], "latent step": [], "explicit step": []}
-    for value, batch, pairs in _curve(axis, values, dtype, steps, rounds):
-        about = {"axis": axis, "value": value, "concurrent": batch, "dtype": dtype, "steps": steps}
-        report("sweep", about, "step, latent over explicit", pairs)
-        seen["ratio"].append(median(ratios(pairs)))
-        for name, side in zip(
-            ("latent step", "explicit step"), zip(*pairs, strict=True), strict=True
-        ):
-            seen[name].append(median(side) / steps)
-    if len(values) < 2:
-        return
+    with closing(_curve(axis, values, dtype, steps, rounds)) as points:
+        for value, batch, pairs, also in points:
+            latent, explicit = (median(side) for side in zip(*pairs, strict=True))
+            if min(latent, explicit) <= 0:  # a pause of the machine, longer than all steps
+                print(f"{axis} {value}: steps took no time; take more --steps", flush=True)
+                continue
+            about = {"axis": axis, "value": value, "concurrent": batch, "dtype": dtype}
+            report("sweep", {**about, "steps": steps}, "step, latent over explicit", pairs, **also)
+            seen["ratio"].append(median(ratios(pairs)))
+            seen["latent step"].append(latent)
+            seen["explicit step"].append(explicit)
     for name, found in seen.items():
-        about = {"axis": axis, "values": list(values), "dtype": dtype, "of": name}
-        power = slope(values, found)
-        append("sweep", about, "power of the axis", "", [power], found=[round(f, 6) for f in found])
-        print(f"{axis}: {name} grows with its power {power:.3f}")
+        if len(found) == len(values) > 1 and min(found) > 0:
+            about = {"axis": axis, "values": list(values), "dtype": dtype, "steps": steps}
+            power = slope(values, found)
+            rounded = [round(f, 6) for f in found]
+            append("sweep", {**about, "of": name}, "power of the axis", "", [power], found=rounded)
+            print(f"{axis}: {name} grows with its power {power:.3f}", flush=True)

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from benchmarks import rows
 from benchmarks.check import __main__ as check
 from benchmarks.check.cases import CASES, Bench, Case
 from benchmarks.check.rule import Bar, bar_of, judge, read_bars
@@ -102,6 +103,19 @@ def test_it_ends_with_1_if_a_ratio_is_worse(
     else:
         check.main(arguments)
     assert ("at most 1.050: " + ("worse" if fails else "met")) in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("publishes", [True, False])
+def test_rows_are_published_when_asked_for(
+    publishes: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "RESULTS", tmp_path)
+    monkeypatch.setattr(Bench, "measure", lambda self, case, rounds: [(1.01, 1.0)] * rounds)
+    monkeypatch.setattr(check, "smollm2_path", lambda: Path("m"))
+    check.main(["--case", "step, latent over explicit", *["--publish"] * publishes])
+    found = [json.loads(line) for p in tmp_path.iterdir() for line in p.read_text().splitlines()]
+    seen = [(r["name"], r["metric"], r["p50"], r["n"], r["bar"], r["verdict"]) for r in found]
+    assert seen == [("check", "step, latent over explicit", 1.01, 8, 1.05, "met")] * publishes
 
 
 def test_set_makes_what_is_measured_the_bar(
