@@ -89,6 +89,7 @@ def _sample(raw: Mapping[str, Any], metrics: Mapping[str, Any]) -> Timed:
         seconds=_seconds(metrics, "request_latency") or (end - start) * 1e-9,
         started=start * 1e-9, finish=finish,
         error=f"{error.get('type')}: {error['message']}" if error else None,
+        latent=details.get("latent_steps"),
         ttft=_seconds(metrics, "time_to_first_token"),
         tpot=_seconds(metrics, "inter_token_latency"),
     )  # fmt: skip

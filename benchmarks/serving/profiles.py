@@ -53,8 +53,8 @@ def _bursts(level: float) -> Load:
 
 
 PROFILES: dict[str, Profile] = {
-    "closed": Profile("a fixed number in flight", "requests in flight", _closed, (1, 4, 16)),
-    "poisson": Profile("Poisson arrivals", "requests per second", _poisson, (0.5, 1, 2)),
-    "ramp": Profile("a growing rate", "requests per second at the end", _ramp, (2, 4)),
-    "bursts": Profile("gamma gaps of shape 0.1", "requests per second", _bursts, (0.5, 1)),
+    "closed": Profile("a fixed number in flight", "requests in flight", _closed, (4, 16, 32)),
+    "poisson": Profile("Poisson arrivals", "requests per second", _poisson, (4, 8, 16)),
+    "ramp": Profile("a growing rate", "requests per second at the end", _ramp, (8, 16)),
+    "bursts": Profile("gamma gaps of shape 0.1", "requests per second", _bursts, (4, 8)),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -18,8 +19,7 @@ from ..quality.arms import Arm
 from ..quality.task import Task
 from . import aiperf, vllm_bench
 from .profiles import Load
-from .summary import Summary, summarize
-from .workload import ROUTE, Asking, Request
+from .workload import ROUTE, Answered, Asking, Request
 
 TOOLS: dict[str, Any] = {tool.NAME: tool for tool in (aiperf, vllm_bench)}
 # In offline mode AIPerf takes a tokenizer's directory for a name on the hub.
@@ -35,24 +35,40 @@ class Run:
     load: Load
     tool: str
     arms: tuple[Arm, ...]
+    round: int = 1
 
     @property
     def name(self) -> str:
-        """What tells the run from the others of its session."""
+        """What is measured; the same in every round."""
         modes = self.arms[0].name if len(self.arms) == 1 else "mixed"
         return f"{self.profile}--{self.load.name}--{modes}--{self.tool}"
 
+    @property
+    def folder(self) -> str:
+        """What tells the run from the others of its session."""
+        return f"{self.name}--round-{self.round}"
+
 
 def runs(
-    profile: str, loads: Sequence[Load], tools: Sequence[str], arms: Sequence[Arm], mix: str
+    profile: str,
+    loads: Sequence[Load],
+    tools: Sequence[str],
+    arms: Sequence[Arm],
+    mix: str,
+    rounds: int = 1,
 ) -> Iterator[Run]:
-    """All runs of a profile: modes apart, together in one load, or both ways."""
-    for load in loads:
+    """All runs of a profile: modes apart, together in one load, or both ways.
+
+    Modes apart change their order from level to level and from round to round, so that a machine
+    that grows slower or faster does so for all of them.
+    """
+    for number, (level, load) in itertools.product(range(1, rounds + 1), enumerate(loads)):
+        order = arms if (number + level) % 2 else arms[::-1]
         for tool in tools:
             if mix != "together":
-                yield from (Run(profile, load, tool, (arm,)) for arm in arms)
+                yield from (Run(profile, load, tool, (arm,), number) for arm in order)
             if mix != "apart" and len(arms) > 1 and tool != vllm_bench.NAME:
-                yield Run(profile, load, tool, tuple(arms))
+                yield Run(profile, load, tool, tuple(arms), number)
 
 
 @dataclass(frozen=True)
@@ -64,7 +80,6 @@ class Session:
     asking: Asking
     tasks: Sequence[Task]
     num_requests: int  # of each mode in a run
-    latency_target_s: float
     folder: Path
 
     def requests(self, arms: Sequence[Arm]) -> list[Request]:
@@ -85,20 +100,22 @@ class Session:
                 if reply.status_code != 200:
                     raise RuntimeError(f"the server answers {reply.status_code}: {reply.text}")
 
-    def measure(self, run: Run) -> tuple[list[Summary], str]:
-        """Do a run; returns a summary for each of its modes, and the tool's version.
+    def measure(self, run: Run) -> tuple[list[Answered], str]:
+        """Do a run; returns its answers, and the tool's version.
 
         Raises:
             RuntimeError: if the tool fails, with the end of what it printed.
             ValueError: if the tool cannot produce the load.
         """
-        tool, out = TOOLS[run.tool], self.folder / run.name
+        tool, out = TOOLS[run.tool], self.folder / run.folder
         out.mkdir(parents=True)
         asked = self.requests(run.arms)
         command = tool.command(self.base, self.tokenizer, run.load, asked, out)
         _call(command, out / "tool.log")
+        answers: list[Answered]
+        version: str
         answers, version = tool.read(out, asked)
-        return summarize(run.tool, run.load, answers, self.latency_target_s), version
+        return answers, version
 
 
 def _call(command: Sequence[str], log: Path) -> None:

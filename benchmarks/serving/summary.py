@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 import numpy as np
 
-from .profiles import Load
+from ..quality.statistics import Estimate, pass_at_1
+from .session import Run
 from .workload import Answered, Timed
 
 Percentiles = dict[str, float]
@@ -22,12 +24,13 @@ TIMES = {
 
 @dataclass(frozen=True)
 class Summary:
-    """One mode in one run of one tool. Times are in seconds, rates per second of the run.
+    """One mode under one load of one tool. Times are in seconds, rates per second of its runs.
 
     A run lasts from its first request to its last answer, of whatever mode: where modes share a
-    load, their rates add up to the load's.
+    load, their rates add up to the load's. Rounds are taken as one long run.
     """
 
+    profile: str
     tool: str
     load: str
     level: float
@@ -38,6 +41,11 @@ class Summary:
     cut: int | None  # answers that reached max_tokens; None where the tool does not tell
     right: int
     right_in_time: int
+    accuracy: Estimate  # what failed is wrong
+    # Means of an answer, None where the tool does not tell; thinking is in tokens or latents.
+    thinking: float | None
+    soft: float | None
+    latent: float | None
     goodput: float  # right answers within the latency target
     throughput: float  # answers, right or wrong
     tokens_per_s: float
@@ -60,31 +68,52 @@ def _times(good: Sequence[Timed]) -> dict[str, Percentiles | None]:
     }
 
 
-def _duration(samples: Sequence[Timed]) -> float:
-    sent = [s for s in samples if s.error is None]
+def _duration(run: Sequence[Answered]) -> float:
+    sent = [s for _, s in run if s.error is None]
     if not sent:
-        return float("inf")
+        return 0.0
     return max(s.started + s.seconds for s in sent) - min(s.started for s in sent)
 
 
-def summarize(
-    tool: str, load: Load, answers: Sequence[Answered], latency_target_s: float
-) -> list[Summary]:
-    """A summary for every mode of a run, in the order of their names."""
-    duration = _duration([sample for _, sample in answers])
+def _accuracy(mine: Sequence[Answered]) -> Estimate:
+    """Rounds ask the same problems, which makes them samples of a problem."""
+    problems: dict[tuple[str, str], list[float]] = {}
+    for request, s in mine:
+        key = request.task.name, request.problem.id
+        problems.setdefault(key, []).append(float(request.is_right(s)))
+    return pass_at_1(np.array(list(problems.values())))
+
+
+def _mean(values: Sequence[int | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return fmean(known) if known else None
+
+
+def _summary(run: Run, mine: Sequence[Answered], duration: float, target_s: float) -> Summary:
+    good = [s for _, s in mine if s.error is None]
+    right = [s for request, s in mine if request.is_right(s)]
+    in_time = [s for s in right if s.seconds <= target_s]
+    errors = [s.error for _, s in mine if s.error is not None]
+    finishes = [s.finish for s in good if s.finish]
+    return Summary(
+        profile=run.profile, tool=run.tool, load=run.load.name, level=run.load.level,
+        mode=mine[0][0].mode, is_mixed=len(run.arms) > 1, requests=len(mine), errors=len(errors),
+        cut=finishes.count("length") if finishes else None, right=len(right),
+        right_in_time=len(in_time), accuracy=_accuracy(mine),
+        thinking=_mean([None if s.thinking is None else s.thinking + (s.latent or 0) for s in good]),
+        soft=_mean([s.soft for s in good]), latent=_mean([s.latent for s in good]),
+        goodput=len(in_time) / duration, throughput=len(good) / duration,
+        tokens_per_s=sum(s.tokens for s in good) / duration, times=_times(good),
+        first_error=min(errors, default=None),
+    )  # fmt: skip
+
+
+def summarize(run: Run, rounds: Sequence[Sequence[Answered]], target_s: float) -> list[Summary]:
+    """A summary for every mode of a run, in the order of their names, from all of its rounds."""
+    answers = [answer for found in rounds for answer in found]
+    duration = sum(map(_duration, rounds)) or float("inf")
     modes = sorted({request.mode for request, _ in answers})
-    found = []
-    for mode in modes:
-        mine = [(request, s) for request, s in answers if request.mode == mode]
-        good = [s for _, s in mine if s.error is None]
-        right = [s for request, s in mine if request.is_right(s)]
-        in_time = [s for s in right if s.seconds <= latency_target_s]
-        errors = [s.error for _, s in mine if s.error is not None]
-        finishes = [s.finish for s in good if s.finish]
-        found.append(Summary(
-            tool, load.name, load.level, mode, len(modes) > 1, len(mine), len(errors),
-            finishes.count("length") if finishes else None, len(right), len(in_time),
-            len(in_time) / duration, len(good) / duration,
-            sum(s.tokens for s in good) / duration, _times(good), min(errors, default=None),
-        ))  # fmt: skip
-    return found
+    return [
+        _summary(run, [a for a in answers if a[0].mode == mode], duration, target_s)
+        for mode in modes
+    ]

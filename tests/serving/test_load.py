@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from benchmarks.quality.arms import SAMPLINGS, parse_arm
+from benchmarks.quality.statistics import wilson
 from benchmarks.quality.task import Problem, Task
 from benchmarks.serving import aiperf, vllm_bench
-from benchmarks.serving.__main__ import main
+from benchmarks.serving.__main__ import main, parser, plan
 from benchmarks.serving.profiles import PROFILES, Load
-from benchmarks.serving.session import runs
+from benchmarks.serving.session import Run, runs
 from benchmarks.serving.summary import percentiles, summarize
 from benchmarks.serving.workload import Asking, Request, Timed
+from benchmarks.tables import README
 
 ASKING = Asking("m", SAMPLINGS["greedy"], 64)
 ARMS = [parse_arm("explicit"), parse_arm("routed@0.7")]
@@ -31,6 +34,10 @@ TASKS = [task("a"), task("b")]
 def load(profile: str, level: float) -> Load:
     (found,) = PROFILES[profile].loads([level])
     return found
+
+
+def run_of(mode: str) -> Run:
+    return Run("closed", load("closed", 1), "t", (parse_arm(mode),))
 
 
 def timed(text: str, started: float, seconds: float, error: str | None = None) -> Timed:
@@ -108,7 +115,8 @@ def test_goodput_counts_right_answers_in_time_over_the_whole_run() -> None:
         (routed[1], timed("1", 106.0, 2.0)),  # on the target, and the last
         (routed[2], timed("2", 200.0, 0.1, error="503")),
     ]
-    one, two = summarize("t", load("closed", 2), answers, latency_target_s=2.0)
+    run = Run("closed", load("closed", 2), "t", tuple(ARMS))
+    one, two = summarize(run, [answers], 2.0)
     assert (one.mode, one.right, one.right_in_time, one.errors) == ("explicit", 2, 1, 0)
     assert (two.mode, two.right, two.right_in_time, two.errors) == ("routed@0.7", 2, 2, 1)
     assert one.goodput == pytest.approx(1 / 8)
@@ -123,11 +131,68 @@ def test_goodput_counts_right_answers_in_time_over_the_whole_run() -> None:
 
 def test_a_run_without_answers_has_no_rates() -> None:
     request = Request("explicit", TASKS[0], TASKS[0].problems[0], {})
-    (found,) = summarize("t", load("closed", 1), [(request, request.failed("gone"))], 1.0)
+    (found,) = summarize(run_of("explicit"), [[(request, request.failed("gone"))]], 1.0)
     assert (found.errors, found.goodput, found.times["ttft"]) == (1, 0.0, None)
+    assert (found.thinking, found.soft, found.accuracy.value) == (None, None, 0.0)
     late = replace(request.failed("gone"), error=None, text="0")
     assert request.is_right(late)
     assert not request.is_right(request.failed("gone"))
+
+
+def test_thinking_counts_tokens_and_latents() -> None:
+    asked = [Request("shortcuts", TASKS[0], p, {}) for p in TASKS[0].problems]
+    answers = [
+        (asked[0], replace(timed("0", 0.0, 1.0), thinking=1, soft=0, latent=6)),
+        (asked[1], replace(timed("1", 0.0, 1.0), thinking=9, soft=4, latent=0)),
+        (asked[2], replace(timed("2", 0.0, 1.0, error="503"), thinking=99, soft=99)),
+    ]
+    (found,) = summarize(run_of("shortcuts"), [answers], 1.0)
+    assert (found.thinking, found.soft, found.latent) == (8.0, 2.0, 3.0)
+    assert found.accuracy == wilson(2 / 3, 3 - 1), "what failed is wrong"
+
+
+def test_rounds_are_one_long_run_of_the_same_problems() -> None:
+    asked = [Request("explicit", TASKS[0], p, {}) for p in TASKS[0].problems]
+    first = [(asked[0], timed("0", 0.0, 1.0)), (asked[1], timed("no", 1.0, 1.0))]
+    later = [(asked[0], timed("0", 900.0, 1.0)), (asked[1], timed("no", 901.0, 5.0))]
+    (found,) = summarize(run_of("explicit"), [first, later], 2.0)
+    assert (found.requests, found.right) == (4, 2)
+    assert found.throughput == pytest.approx(4 / (2 + 6)), "the pause between them is no part"
+    assert found.accuracy == wilson(1 / 2, 2 - 1), (
+        "a second sample of a problem is no second problem"
+    )
+
+
+def test_no_mode_is_always_first() -> None:
+    plan = list(runs("closed", [load("closed", n) for n in (1, 2)], ["vllm"], ARMS, "apart", 2))
+    order = [(run.round, run.load.level, run.arms[0].name) for run in plan]
+    e, r = (arm.name for arm in ARMS)
+    assert order == [
+        (1, 1, e), (1, 1, r), (1, 2, r), (1, 2, e), (2, 1, r), (2, 1, e), (2, 2, e), (2, 2, r)
+    ]  # fmt: skip
+    assert len({run.folder for run in plan}) == 8
+    assert len({run.name for run in plan}) == 4
+
+
+def test_the_modes_asked_for_by_default_hold_the_one_that_saves_steps() -> None:
+    arms = {arm.name: arm for arm in map(parse_arm, parser().parse_args([]).mode)}
+    assert list(arms) == ["explicit", "latent", "routed@0.7", "shortcuts"]
+    (request, *_) = ASKING.requests(TASKS, [arms["shortcuts"]], 1, "run")
+    assert request.body["shortcuts"] == {}
+
+
+def test_the_readme_names_the_default_levels() -> None:
+    lines = README.read_text().splitlines()
+    for name, profile in PROFILES.items():
+        (line,) = [text for text in lines if text.startswith(f"| `{name}` | ")]
+        levels = re.findall(r"\d+", line.split("|")[3])
+        assert levels == [f"{level:g}" for level in profile.levels]
+
+
+def test_all_is_every_profile() -> None:
+    words = ["--profile", "all", "--tool", "vllm", "--mix", "apart", "--mode", "explicit"]
+    found = plan(parser().parse_args(words))
+    assert {run.profile for run in found} == set(PROFILES)
 
 
 @pytest.mark.parametrize(
