@@ -13,6 +13,7 @@ from statistics import mean
 
 from .markdown import Row, latest, spread, table
 from .peers.table import peers, sweep
+from .quality.table import quality
 from .serving.table import serving
 
 README = Path(__file__).parent / "README.md"
@@ -227,6 +228,11 @@ TABLES: dict[str, Callable[[], str]] = {
     "sweep": sweep,
     "check": _check,
     "serving": serving,
+    "quality-greedy": quality("tiny-reasoner", "greedy", "routed@0.7"),
+    "quality-policies": quality("tiny-reasoner", "greedy", "stochastic"),
+    "quality-t0.6": quality("tiny-reasoner", "t0.6", "routed@0.7"),
+    "quality-smollm2-greedy": quality("smollm2", "greedy", "routed@0.7"),
+    "quality-smollm2-t0.6": quality("smollm2", "t0.6", "routed@0.7"),
 }
 
 
