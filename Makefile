@@ -42,7 +42,7 @@ bench-check: setup  ## fail when a ratio is worse than its bar in benchmarks/che
 bench-kernels: setup  ## bytes, resources and time of a routing step against a read of its logits
 	$(BIN)/python -m benchmarks.kernels $(ARGS)
 
-bench-overheads: setup  ## what soft thinking costs besides the step: ledger, replay, books, http, profile, startup
+bench-overheads: setup  ## what soft thinking costs besides the step: ledger, replay, books, message, http, profile, startup
 	$(BIN)/python -m benchmarks.overheads $(ARGS)
 
 bench-peers: setup $(LLAMA)/.stamp  ## throughput over vLLM without the plugin, llama.cpp and plain transformers, and curves of a step's cost

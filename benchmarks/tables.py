@@ -7,35 +7,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import mean
-from typing import Any
 
-from .rows import RESULTS
+from .markdown import Row, latest, spread, table
+from .peers.table import peers, sweep
+from .quality.table import quality
+from .serving.table import serving
 
 README = Path(__file__).parent / "README.md"
 _BLOCK = re.compile(r"(<!-- rows: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
-
-Row = Mapping[str, Any]
-
-
-def latest(name: str, *keys: str) -> list[Row]:
-    """The newest row for each value of `keys` of a file of results, in the file's order."""
-    path = RESULTS / f"{name}.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    found: dict[str, Row] = {}
-    for row in map(json.loads, lines):
-        key = json.dumps([row[k] for k in keys])
-        found.pop(key, None)
-        found[key] = row
-    return list(found.values())
-
-
-def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Markdown, without its last line break."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def _shape(row: Row) -> list[object]:
@@ -181,68 +163,9 @@ def _seeds(rows: Sequence[Row]) -> list[object]:
     ]  # fmt: skip
 
 
-def _spread(r: Row) -> str:
-    return f"{r['p50']:.3f} [{r['p20']:.3f}, {r['p80']:.3f}]"
-
-
-def _peers() -> str:
-    loads: dict[str, dict[str, Row]] = {}
-    for r in latest("peers", "metric", "parameters", "machine"):
-        key = json.dumps([r["parameters"], r["machine"]])
-        loads.setdefault(key, {})[r["metric"]] = r
-    header = ["peer", "load", "machine", "throughput over it [p20, p80]", "latency p50 over its",
-              "p95", "peak MiB, ours / its"]  # fmt: skip
-    cells = []
-    for found in loads.values():
-        r, mib = found["throughput over it"], found.get("peak memory")  # last, if not cut off
-        memory = f"{mib['p50']:,.0f} / {mib['its']:,.0f}" if mib else ""
-        slower = (found.get(f"latency {p} over its") for p in ("p50", "p95"))
-        load = f"{r['parameters']['load']}, {r['parameters']['steps']}"
-        cells.append([r["parameters"]["peer"], load, r["machine"]["cpu"], _spread(r),
-                      *(f"{s['p50']:.3f}" if s else "" for s in slower), memory])  # fmt: skip
-    return table(header, cells) if cells else "Not run yet."
-
-
-def curves() -> dict[str, list[Row]]:
-    """The points of each axis that was swept, by value: the latest of the latest sweep's likes."""
-    found: dict[str, list[Row]] = {}
-    for r in latest("sweep", "metric", "parameters", "machine"):
-        if r["metric"] == "step, latent over explicit":
-            found.setdefault(r["parameters"]["axis"], []).append(r)
-
-    def like(r: Row) -> list[object]:
-        return [r["machine"], r["parameters"]["dtype"], r["parameters"]["steps"]]
-
-    return {
-        axis: sorted((r for r in rows if like(r) == like(rows[-1])), key=_value)
-        for axis, rows in found.items()
-    }
-
-
-def _value(row: Row) -> int:
-    return int(row["parameters"]["value"])
-
-
-def _sweep() -> str:
-    cells = (
-        [axis, f"{_value(r):,}", r["machine"]["cpu"],
-         *(f"{1e3 * s:.2f}" for s in r["median_seconds"]), _spread(r)]
-        for axis, rows in curves().items() for r in rows
-    )  # fmt: skip
-    header = ["axis", "value", "machine", "latent step, ms", "explicit, ms", "ratio [p20, p80]"]
-    powers: dict[str, dict[str, str]] = {}
-    for r in latest("sweep", "metric", "parameters", "machine"):
-        if r["metric"] == "power of the axis":
-            p = r["parameters"]
-            powers.setdefault(p["axis"], {})[p["of"]] = f"{p['of']} {r['p50']:.3f}"
-    said = "; ".join(f"`{axis}`: {', '.join(of.values())}" for axis, of in powers.items())
-    below = f"\n\nPowers of the axis that they grow with: {said}." if said else ""
-    return table(header, cells) + below if curves() else "Not run yet."
-
-
 def _check() -> str:
     cells = (
-        [r["metric"], r["machine"]["cpu"], _spread(r),
+        [r["metric"], r["machine"]["cpu"], spread(r),
          f"at {'least' if r['better'] == 'higher' else 'most'} {r['bar']}", r["verdict"], r["n"]]
         for r in latest("check", "metric", "machine")
     )  # fmt: skip
@@ -251,51 +174,65 @@ def _check() -> str:
     return table(header, rows) if rows else "Not run yet."
 
 
-def _serving() -> str:
-    rows = latest("serving", "parameters")
-    header = ["profile", "level", "tool", "mode", "TTFT p50 / p95 / p99, ms",
-              "first answer token p50 / p95, ms", "TPOT p50, ms", "latency p50 / p95 / p99, ms",
-              "requests/s", "tokens/s", "right, % [95 %]", "thinking steps", "goodput/s",
-              "errors"]  # fmt: skip
-    found = table(header, map(_load, rows))
-    machines = dict.fromkeys(
-        f"{r['parameters']['model']}, {r['parameters']['sampling']}; {r['machine']['cpu']}, "
-        f"{r['setting']['cores']} cores; commit {r['commit'][:7]}{' (dirty)' if r['dirty'] else ''}"
-        for r in rows
+# What is compared, what it is called, and the bar: at least that of a throughput, at most that of a step.
+_STEPS = {
+    "throughput": ("throughput, `explicit` over vLLM's V1 runner", 0.95),
+    "step time, latent over explicit": ("step, `latent` over `explicit`", 1.05),
+    "step time, routed over explicit": ("step, `routed` over `explicit`", 1.05),
+    "step time, latent with trace over latent": ("step, `latent` traced over untraced", 1.05),
+}
+_SIZES = (1, 8, 16, 32, 64, 256)
+
+
+def _steps() -> str:
+    rows = [
+        r
+        for name in ("explicit_vs_v1", "step")
+        for r in latest(name, "metric", "parameters", "machine")
+    ]
+    lines: dict[str, dict[int, Row]] = {}
+    for r in (r for r in rows if r["metric"] in _STEPS):
+        p, machine = r["parameters"], r["machine"]
+        what = ", ".join([_STEPS[r["metric"]][0], *([p["sampling"]] if "sampling" in p else [])])
+        where = f"{machine['cpu']}, {machine['cores']} cores"
+        # Rows before the second of the machines do not say it.
+        about = [what, p.get("shape", "SmolLM2-135M"), p.get("dtype", "bfloat16"), where]
+        lines.setdefault(json.dumps(about), {})[p["concurrent"]] = r
+    cells = (
+        [*json.loads(about), *(_kept(of[n]) if n in of else "" for n in _SIZES)]
+        for about, of in sorted(lines.items(), key=lambda line: json.loads(line[0])[0])
     )
-    return f"{found}\n\nMeasured with {', and '.join(machines)}." if rows else "Not run yet."
+    return table(["ratio", "model", "dtype", "machine", *map(str, _SIZES)], cells)
 
 
-def _load(r: Row) -> list[object]:
-    p, times, right = r["parameters"], r["times"], r["accuracy"]
-    low, value, high = (f"{100 * right[k]:.1f}" for k in ("low", "value", "high"))
-    return [
-        p["profile"], f"{p['level']:g}", p["tool"], f"`{p['mode']}`{', mixed' * p['is_mixed']}",
-        _points(times["ttft"], "p50", "p95", "p99"), _points(times["first_answer"], "p50", "p95"),
-        _points(times["tpot"], "p50"), _points(times["seconds"], "p50", "p95", "p99"),
-        f"{r['throughput']:.2f}", f"{r['tokens_per_s']:.0f}", f"{value} [{low}, {high}]",
-        "" if r["thinking"] is None else f"{r['thinking']:.1f}", f"{r['goodput']:.2f}", r["errors"],
-    ]  # fmt: skip
-
-
-def _points(seconds: Mapping[str, float] | None, *names: str) -> str:
-    return " / ".join(f"{1000 * seconds[name]:.0f}" for name in names) if seconds else ""
+def _kept(r: Row) -> str:
+    """The ratio, in bold if its median misses the bar."""
+    name, bar = _STEPS[r["metric"]]
+    is_kept = r["p50"] >= bar if name.startswith("throughput") else r["p50"] <= bar
+    median, rest = spread(r).split(" ", 1)
+    return f"{median if is_kept else f'**{median}**'} {rest}"
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "steps": _steps,
     "kernels-bytes": _bytes,
     "kernels-static": _static,
     "kernels-cpu": lambda: _times("kernels-cpu"),
     "kernels-gpu": lambda: _times("kernels-gpu"),
     "ledger": _memory,
-    "overheads": lambda: _measured("ledger", "replay", "books", "http"),
+    "overheads": lambda: _measured("ledger", "replay", "books", "message", "http"),
     "startup": _startup,
     "profile": _profile,
     "latent": _latent,
-    "peers": _peers,
-    "sweep": _sweep,
+    "peers": peers,
+    "sweep": sweep,
     "check": _check,
-    "serving": _serving,
+    "serving": serving,
+    "quality-greedy": quality("tiny-reasoner", "greedy", "routed@0.7"),
+    "quality-policies": quality("tiny-reasoner", "greedy", "stochastic"),
+    "quality-t0.6": quality("tiny-reasoner", "t0.6", "routed@0.7"),
+    "quality-smollm2-greedy": quality("smollm2", "greedy", "routed@0.7"),
+    "quality-smollm2-t0.6": quality("smollm2", "t0.6", "routed@0.7"),
 }
 
 

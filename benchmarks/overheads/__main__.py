@@ -27,10 +27,17 @@ def _profile(args: argparse.Namespace) -> None:
     profile.bench(model, dtype, args.concurrent, args.steps, args.seconds)
 
 
+def _message(args: argparse.Namespace) -> None:
+    from . import message  # imports vLLM
+
+    message.bench(256, args.rounds or 7)
+
+
 PARTS: dict[str, Callable[[argparse.Namespace], None]] = {
     "ledger": _ledger,
     "replay": _replay,
     "books": lambda args: books.bench(args.rounds or 7),
+    "message": _message,
     "http": lambda args: http.bench(args.concurrent, args.steps, args.rounds or 5),
     "profile": _profile,
     "startup": lambda args: startup.bench(args.model, args.rounds or 7),

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..rows import RESULTS
-from ..tables import curves
 from .sweep import AXES, slope
+from .table import curves
 
 _SIDES = ("latent", "explicit")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import tables
+from benchmarks import markdown, tables
 from benchmarks.peers import plot
+from benchmarks.quality.table import quality
 
 
 def test_the_readme_shows_the_latest_rows() -> None:
@@ -19,15 +20,15 @@ def test_the_readme_shows_the_latest_rows() -> None:
 
 
 def test_a_newer_row_replaces_its_like(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(markdown, "RESULTS", tmp_path)
     rows = [{"parameters": {"n": n}, "p50": value} for n, value in ((1, 0.1), (2, 0.2), (1, 0.3))]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert tables.latest("x", "parameters") == [rows[1], rows[2]]
-    assert tables.latest("missing", "parameters") == []
+    assert markdown.latest("x", "parameters") == [rows[1], rows[2]]
+    assert markdown.latest("missing", "parameters") == []
 
 
 def test_a_marked_place_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables, "TABLES", {"a": lambda: tables.table(["h"], [[1], [2]])})
+    monkeypatch.setattr(tables, "TABLES", {"a": lambda: markdown.table(["h"], [[1], [2]])})
     text = "x\n<!-- rows: a -->\nold\n<!-- end -->\ny"
     assert (
         tables.rendered(text)
@@ -38,7 +39,7 @@ def test_a_marked_place_is_filled(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_profile_shows_what_a_latent_step_takes_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(markdown, "RESULTS", tmp_path)
     rows = [
         {"parameters": {"instrument": "torch", "mode": mode}, "machine": {"cpu": "c"},
          "step_ms": ms, "shares": shares}
@@ -61,7 +62,7 @@ def publish(folder: Path, name: str, *rows: dict[str, Any]) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(tables, "RESULTS", tmp_path)
+    monkeypatch.setattr(markdown, "RESULTS", tmp_path)
     for name in ("peers", "sweep", "check"):
         assert tables.TABLES[name]() == "Not run yet."
     return tmp_path
@@ -133,3 +134,25 @@ def test_a_case_of_the_check_is_a_line(folder: Path) -> None:
     assert tables.TABLES["check"]().splitlines()[2:] == [
         "| step, x | c | 1.200 [0.900, 1.100] | at most 1.05 | worse | 5 |"
     ]
+
+
+def test_a_study_is_shown_with_the_arms_published_together(folder: Path) -> None:
+    def row(arm: str, commit: str, value: float, **more: Any) -> dict[str, Any]:
+        estimate = {"value": value, "low": value - 0.1, "high": value + 0.1}
+        return {
+            "parameters": {"model": "m", "sampling": "greedy", "arm": arm}, "commit": commit,
+            **estimate, "by_task": {"t": estimate}, "thinking_steps": 9.0, "soft_share": 0.5,
+            "switches": 1.0, "difference": {}, **more,
+        }  # fmt: skip
+
+    change = {"value": -0.1, "low": -0.2, "high": 0.0}
+    against = {"accuracy": change, "steps": change, "mcnemar_p": 0.04}
+    publish(
+        folder, "quality", row("explicit", "a", 0.5), row("swi", "a", 0.4, difference=against),
+        row("explicit", "b", 0.6), row("moi", "b", 0.7, difference=against),
+    )  # fmt: skip
+    shown = quality("m", "greedy", "swi")().splitlines()
+    assert shown[2] == "| `explicit` | 50.0 [40.0, 60.0] | 9.0 | 50 % | 1.0 |  |  |  |"
+    assert shown[3].endswith("| -10.0 [-20.0, +0.0] | -0.1 [-0.2, +0.0] | 0.04 |")
+    assert shown[-1] == "| `swi` | 40.0 |"
+    assert quality("m", "greedy", "selar")() == "Not run yet."

@@ -136,6 +136,29 @@ def check_records_cross_to_another_process() -> None:
     assert want[0].alternatives == ((7, 0.75), (8, 0.25))
 
 
+def check_a_benchmark_sends_what_it_says() -> None:
+    """Records sent either way are the same ones; only bytes hold no array."""
+    from benchmarks.overheads import message
+    from vllm.v1.outputs import LogprobsTensors
+
+    from sottovoce_router.packed import RecordTensors
+
+    record = make_record([(1, [(7, 1.0)]), (2, [])], width=1)
+    found = [
+        [[list(ids), list(values)] for request in message.sent(kind(*vars(record).values(), record.ids[:, 0]))
+         for ids, values in request]
+        for kind in (RecordTensors, LogprobsTensors)
+    ]  # fmt: skip
+    assert found[0] == found[1]
+    assert found[0] == [
+        list(row) for row in zip(record.ids.tolist(), record.values.tolist(), strict=True)
+    ]
+    assert {k: len(v) for k, v in message.cpu_us_per_request(3, 2).items()} == {
+        "bytes": 2,
+        "arrays": 2,
+    }
+
+
 def check_arrays_cross_as_they_did() -> None:
     """Log-probabilities are sent as vLLM sends them."""
     lists = _user_tensors(2, 3).tolists().slice_request(1, 1)

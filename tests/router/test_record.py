@@ -22,6 +22,7 @@ CHECKS = [
     "check_a_hidden_request_sees_no_logprobs",
     "check_logprobs_are_what_they_were",
     "check_records_cross_to_another_process",
+    "check_a_benchmark_sends_what_it_says",
     "check_arrays_cross_as_they_did",
     "check_an_unrouted_request_beside_routed_ones",
     "check_steps_of_different_widths",

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks import rows, tables
+from benchmarks import markdown, rows, tables
 from benchmarks.quality.arms import SAMPLINGS, parse_arm
 from benchmarks.quality.gym import gym_task
 from benchmarks.quality.statistics import wilson
@@ -183,7 +183,7 @@ def test_every_panel_draws_the_median_too_where_it_is_a_time(mixed: list[Summary
 def test_a_published_row_has_its_provenance_and_its_line_in_the_table(
     mixed: list[Summary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in (rows, tables):
+    for module in (rows, markdown):
         monkeypatch.setattr(module, "RESULTS", tmp_path)
     assert tables.TABLES["serving"]() == "Not run yet."
     report = Report(PARAMETERS)
