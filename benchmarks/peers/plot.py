@@ -15,11 +15,17 @@ _SIDES = ("latent", "explicit")
 
 def panel(axes: Any, axis: str, points: Mapping[int, tuple[float, float]]) -> None:
     """Milliseconds of a step of each side over the axis, both logarithmic."""
+    from matplotlib.ticker import NullLocator, StrMethodFormatter
+
     for i, (side, marker) in enumerate(zip(_SIDES, "os", strict=True)):
         ms = [1e3 * seconds[i] for seconds in points.values()]
         power = f", power {slope(list(points), ms):.2f}" if len(ms) > 1 else ""
         axes.plot(list(points), ms, marker=marker, label=f"{side}{power}")
     axes.set(title=axis, ylabel="step, ms", xscale="log", yscale="log")
+    axes.set_xticks(list(points), [f"{value:,}" for value in points], minor=False)
+    axes.xaxis.set_minor_locator(NullLocator())
+    for of in (axes.yaxis.set_major_formatter, axes.yaxis.set_minor_formatter):
+        of(StrMethodFormatter("{x:g}"))
     axes.grid(alpha=0.3, which="both")
     axes.legend(fontsize="small")
 
