@@ -5,6 +5,7 @@ Says, for each check, its name and what went wrong, or null.
 
 from __future__ import annotations
 
+import pickle
 from types import SimpleNamespace
 from typing import Any
 
@@ -120,8 +121,9 @@ def _sent(lists: Any) -> Any:
 def check_records_cross_to_another_process() -> None:
     """As bytes where nobody asked for logprobs, several tokens of one request too."""
     record = make_record([(1, [(7, 0.75), (8, 0.25)]), (2, []), (3, [(9, 1.0)])], width=2)
-    lists = attach(None, record, torch.tensor([7, 8, 9])).tolists([0, 1, 3])
-    want = [decode(4, raw) for raw in rows(lists)]
+    made = attach(None, record, torch.tensor([7, 8, 9])).tolists([0, 1, 3])
+    want = [decode(4, raw) for raw in rows(made)]
+    lists = pickle.loads(pickle.dumps(made))  # as a worker hands them to the engine's core
     found = []
     for index, num_tokens in ((0, 1), (1, 2)):
         part = lists.slice_request(index, num_tokens)
