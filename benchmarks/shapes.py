@@ -14,8 +14,7 @@ from sottovoce_server.models import MODELS
 
 # The tokenizer is the tiny reasoner's: its prompt opens a thinking phase.
 PROMPT = "<think>"
-# Engine arguments: no weights are read, and most ids have no text.
-OPTIONS: dict[str, Any] = {"load_format": "dummy"}
+OPTIONS: dict[str, Any] = {"load_format": "dummy"}  # engine arguments: no weights are read
 # As their configurations have it: huggingface.co/meta-llama/Llama-3.1-8B, Qwen/Qwen3-8B.
 SHAPES: dict[str, dict[str, Any]] = {
     "llama-3.1-8b": {
@@ -33,6 +32,12 @@ SHAPES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
+def copy_tokenizer(folder: str) -> None:
+    """The tiny reasoner's, in which `PROMPT` is one token."""
+    for path in MODELS["tiny-reasoner"].path().glob("*token*"):
+        shutil.copy(path, folder)
+
+
 @contextmanager
 def model_of(shape: str) -> Iterator[str]:
     """A folder with the configuration of a shape and the tiny reasoner's tokenizer."""
@@ -40,6 +45,5 @@ def model_of(shape: str) -> Iterator[str]:
         more = {"hidden_act": "silu", "max_position_embeddings": 8192, "dtype": "bfloat16",
                 "eos_token_id": 2, "pad_token_id": 0}  # fmt: skip
         (Path(folder) / "config.json").write_text(json.dumps({**SHAPES[shape], **more}))
-        for path in MODELS["tiny-reasoner"].path().glob("*token*"):
-            shutil.copy(path, folder)
+        copy_tokenizer(folder)
         yield folder

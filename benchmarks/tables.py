@@ -139,15 +139,19 @@ def _latent() -> str:
     return table(header, [*_others(), *cells]) if rows else "Not run yet."
 
 
+_STUDENT = "shortcuts@6+depth@off"  # so many latents, and no layer skipped
+
+
 def _others() -> list[list[object]]:
     """The reasoner in words and its System-1.5 student, both served, on the same problems."""
     found = {
         r["metric"]: 100 * r["value"]
         for r in latest("shortcuts", "metric", "parameters")
-        if r["parameters"]["arm"] == "shortcuts@6+depth@off" and r["n"] == 2000 and "value" in r
+        if r["parameters"]["arm"] == _STUDENT and r["n"] == 2000 and "value" in r
     }
     words = ["in words", "", "", f"{found['accuracy of explicit']:.1f}", "", 0, "", ""]
-    student = ["System-1.5", "2600", 1, f"{found['accuracy']:.1f}", "", "6.0", "", ""]
+    num_latents = f"{float(_STUDENT.removeprefix('shortcuts@').split('+')[0]):.1f}"
+    student = ["System-1.5", "", 1, f"{found['accuracy']:.1f}", "", num_latents, "", ""]
     return [words, student]
 
 

@@ -7,20 +7,20 @@ shared out over the steps between. Both runs are made anew for every pair.
 from __future__ import annotations
 
 import math
-import shutil
 import tempfile
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from statistics import linear_regression, mean, median
 from typing import Any, NamedTuple
 
-from sottovoce_server.models import MODELS
 from sottovoce_server.smollm2 import smollm2_path
 
 from ..engine import Engine
 from ..loads import LATENT, OPTIONS, PROMPT, SAMPLING
 from ..pairing import Pair, paired, ratios, report
 from ..rows import append
+from ..shapes import PROMPT as THINK
+from ..shapes import copy_tokenizer
 
 AXES: dict[str, tuple[int, ...]] = {
     "batch": (1, 2, 4, 8, 16, 32, 64),
@@ -50,12 +50,10 @@ def random_model(vocab: int) -> Iterator[str]:
     """A folder with a random Llama of that vocabulary, and the tiny reasoner's tokenizer."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    source = MODELS["tiny-reasoner"].path()
     with tempfile.TemporaryDirectory() as folder:
         config = LlamaConfig(vocab_size=vocab, tie_word_embeddings=True, **_RANDOM)
         LlamaForCausalLM(config).save_pretrained(folder)
-        for path in source.glob("*token*"):
-            shutil.copy(path, folder)
+        copy_tokenizer(folder)
         yield folder
 
 
@@ -114,9 +112,7 @@ def _vocabularies(values: Sequence[int], dtype: str, steps: int, rounds: int) ->
             random_model(value) as model,
             closing(Engine("sottovoce", model, dtype=dtype, **OPTIONS)) as engine,
         ):
-            yield Point(
-                value, _BATCH, _step_pairs(engine, "<think>", _BATCH, steps, _SIDES, rounds)
-            )
+            yield Point(value, _BATCH, _step_pairs(engine, THINK, _BATCH, steps, _SIDES, rounds))
 
 
 def _curve(

@@ -156,3 +156,24 @@ def test_a_study_is_shown_with_the_arms_published_together(folder: Path) -> None
     assert shown[3].endswith("| -10.0 [-20.0, +0.0] | -0.1 [-0.2, +0.0] | 0.04 |")
     assert shown[-1] == "| `swi` | 40.0 |"
     assert quality("m", "greedy", "selar")() == "Not run yet."
+
+
+def test_a_step_that_misses_its_bar_is_in_bold(folder: Path) -> None:
+    """At most 1.05 of a step, at least 0.95 of a throughput; a line for each model and dtype."""
+    machine = {"cpu": "c", "cores": 2}
+    common = {"machine": machine, "metric": "step time, latent over explicit"}
+    about = {"concurrent": 1, "dtype": "float32", "steps": 8}
+    publish(
+        folder, "step", {**common, "parameters": about, "p50": 1.05},
+        {**common, "parameters": {**about, "concurrent": 8}, "p50": 1.06},
+        {**common, "parameters": {**about, "shape": "llama-3.1-8b"}, "p50": 0.9},
+    )  # fmt: skip
+    fast = {"sampling": "greedy", **about}
+    publish(
+        folder, "explicit_vs_v1",
+        {"machine": machine, "metric": "throughput", "parameters": fast, "p50": 0.94},
+    )  # fmt: skip
+    small, large, throughput = tables.TABLES["steps"]().splitlines()[2:]
+    assert "| SmolLM2-135M | float32 | c, 2 cores | 1.050 [0.900, 1.100] | **1.060** [" in small
+    assert "| llama-3.1-8b | float32 | c, 2 cores | 0.900 [" in large
+    assert "V1 runner, greedy | SmolLM2-135M | float32 | c, 2 cores | **0.940** [" in throughput
